@@ -1,0 +1,65 @@
+"""Adapt pre-trained 3D vision models to your brain MRI cohort, and know how good the result is.
+
+The verbs of the command line, in Python. Names are imported when they are first used, because torch
+takes a second.
+
+Example:
+    >>> import braintune
+    >>> sorted(braintune.__all__)[:3]
+    ['Cohort', 'Execution', 'Recipe']
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from braintune._version import __version__
+
+if TYPE_CHECKING:
+    from braintune.adapters.adapter import adapt, merge
+    from braintune.cohort.cohort import Cohort
+    from braintune.cohort.read import read_cohort
+    from braintune.fitting.fit import Execution, fit
+    from braintune.fitting.predict import predict
+    from braintune.imaging.prepare import prepare
+    from braintune.models.weights import load_backbone
+    from braintune.recipe import Recipe
+    from braintune.reporting.report import write_report
+    from braintune.synthesis.simulate import simulate
+
+_HOMES = {
+    "Cohort": "braintune.cohort.cohort",
+    "Execution": "braintune.fitting.fit",
+    "Recipe": "braintune.recipe",
+    "adapt": "braintune.adapters.adapter",
+    "fit": "braintune.fitting.fit",
+    "load_backbone": "braintune.models.weights",
+    "merge": "braintune.adapters.adapter",
+    "predict": "braintune.fitting.predict",
+    "prepare": "braintune.imaging.prepare",
+    "read_cohort": "braintune.cohort.read",
+    "simulate": "braintune.synthesis.simulate",
+    "write_report": "braintune.reporting.report",
+}
+
+__all__ = [
+    "Cohort",
+    "Execution",
+    "Recipe",
+    "__version__",
+    "adapt",
+    "fit",
+    "load_backbone",
+    "merge",
+    "predict",
+    "prepare",
+    "read_cohort",
+    "simulate",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    msg = f"module 'braintune' has no attribute {name!r}"
+    raise AttributeError(msg)

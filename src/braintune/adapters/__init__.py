@@ -1,0 +1,1 @@
+"""Making frozen networks trainable with few parameters; one file a method."""

@@ -1,0 +1,23 @@
+"""Full tuning: every parameter trains."""
+
+from torch import nn
+
+from braintune.adapters.adapter import ADAPTERS, AdapterEntry, AdapterOptions
+
+
+def _apply(network: nn.Module, _: AdapterOptions) -> list[str]:
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    return [name for name, _ in network.named_parameters()]
+
+
+ADAPTERS.add(
+    AdapterEntry(
+        name="full",
+        summary="every parameter of the backbone trains",
+        adapts="all layers",
+        paper="",
+        options=AdapterOptions,
+        apply=_apply,
+    )
+)

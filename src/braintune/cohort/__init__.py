@@ -1,0 +1,1 @@
+"""Tables and BIDS in, a `Cohort` out; labels; the audit of tables."""

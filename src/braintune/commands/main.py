@@ -1,0 +1,45 @@
+"""The command line: ``braintune COMMAND``."""
+
+import sys
+
+import typer
+
+from braintune.commands import (
+    adapters,
+    audit,
+    check,
+    demo,
+    fit,
+    models,
+    predict,
+    prepare,
+    report,
+    simulate,
+)
+from braintune.commands.options import show_version
+from braintune.errors import BraintuneError
+
+app = typer.Typer(
+    name="braintune",
+    help="Adapt pre-trained 3D vision models to your brain MRI cohort, and know how good they are.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.callback()(show_version)
+for command in (demo, simulate, check, prepare, fit, predict, report, audit, adapters):
+    app.command(command.NAME, help=command.HELP)(command.run)
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Run a command; what the user can mend is said in words, without a traceback."""
+    try:
+        app()
+    except BraintuneError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        sys.exit(1)

@@ -1,0 +1,27 @@
+"""``braintune report``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from braintune.commands.options import AsJson, print_json, print_line
+
+NAME = "report"
+HELP = """Write the report of a finished run again, from its files alone.
+
+Example: braintune report runs/age
+"""
+
+
+def run(
+    run: Annotated[Path, typer.Argument(help="A finished run.")], as_json: AsJson = False
+) -> None:
+    """Write a report."""
+    from braintune.reporting.report import write_report
+
+    page = write_report(run)
+    if as_json:
+        print_json({"report": str(page)})
+    else:
+        print_line(str(page))

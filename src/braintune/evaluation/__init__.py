@@ -1,0 +1,1 @@
+"""Protocols and statistics: splits, baselines, intervals, paired tests, bias."""

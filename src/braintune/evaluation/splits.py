@@ -1,0 +1,274 @@
+"""Who trains, who validates and who tests: the protocol of a recipe made into folds.
+
+A subject (or a coarser group, such as a family) is never on two sides of a fold. Folds are dealt
+like cards: groups are sorted by what is stratified, shuffled within, and go to the folds in turn,
+so that folds are as alike as they can be, however rare a stratum is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from braintune.cohort.cohort import Cohort
+from braintune.cohort.labels import looks_numeric, numbers
+from braintune.errors import BraintuneError, InputError, listing
+from braintune.recipe import CrossValidation, HoldOut, LeaveOneSiteOut, Protocol, TrainRecipe
+
+Rows = npt.NDArray[np.intp]
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The rows of a cohort's table on each side of a fold.
+
+    Attributes:
+        name: What people read, such as ``"1"`` or the site that is tested.
+        train: Rows that the network learns from.
+        validation: Rows that stopping, thresholds and bias adjustment may see.
+        test: Rows that nothing may see but the final score.
+    """
+
+    name: str
+    train: Rows
+    validation: Rows
+    test: Rows
+
+    def parts(self) -> dict[str, Rows]:
+        """The three sides by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def make_folds(
+    cohort: Cohort,
+    target_strata: npt.NDArray[np.int64],
+    protocol: Protocol,
+    train: TrainRecipe,
+    seed: int,
+) -> list[Fold]:
+    """Split a cohort by a protocol.
+
+    Args:
+        cohort: One row a scan.
+        target_strata: Groups of like targets, one a row, that folds are balanced over.
+        protocol: How to split.
+        train: For the share of training subjects that validate.
+        seed: The same seed gives the same folds.
+
+    Raises:
+        InputError: If a column is missing, there are too few subjects, or a subject would be on
+            two sides.
+    """
+    groups = _groups(cohort, protocol.group)
+    strata = _strata(cohort, target_strata, protocol.stratify)
+    random = np.random.default_rng([seed, 11])
+    sides = _SPLITTERS[protocol.kind](cohort, groups, strata, protocol, random)
+    folds: list[Fold] = []
+    for name, test in sides:
+        rest = np.setdiff1d(np.arange(len(cohort)), test)
+        inner = np.random.default_rng([seed, 12, len(folds)])
+        validation = _validation_rows(groups, strata, rest, train.validation, inner)
+        fold = Fold(name, np.setdiff1d(rest, validation), validation, np.sort(test))
+        _demand_all_classes(fold, target_strata)
+        folds.append(fold)
+    check_disjoint(folds, groups)
+    return folds
+
+
+def splits_table(cohort: Cohort, folds: Sequence[Fold]) -> pd.DataFrame:
+    """One row a fold and scan, with the side that the scan is on."""
+    keys = cohort.table[["scan_id", "participant_id"]]
+    tables = [
+        keys.iloc[rows].assign(fold=number, name=fold.name, part=part)
+        for number, fold in enumerate(folds)
+        for part, rows in fold.parts().items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def check_disjoint(folds: Sequence[Fold], groups: npt.NDArray[np.int64]) -> None:
+    """Make sure, once more and always, that no group is on two sides of a fold.
+
+    Raises:
+        BraintuneError: If one is.
+    """
+    for fold in folds:
+        sides = [set(groups[rows]) for rows in fold.parts().values()]
+        if sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2]:
+            raise BraintuneError(f"Fold {fold.name} has a subject on two sides; nothing was run.")
+
+
+def deal(
+    groups: npt.NDArray[np.int64],
+    strata: npt.NDArray[np.int64],
+    hands: int,
+    random: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """Deal groups to hands so that every stratum is spread as evenly as it can be.
+
+    Args:
+        groups: The group of each row.
+        strata: The stratum of each row; a group counts as of the stratum of its first row.
+        hands: How many hands there are.
+        random: The source of chance.
+
+    Returns:
+        The hand of each row.
+    """
+    ids, first = np.unique(groups, return_index=True)
+    order = random.permutation(len(ids))
+    # Strata come in a random order too, so that the first hand is not always the largest.
+    _, rank = np.unique(strata[first], return_inverse=True)
+    rank = random.permutation(rank.max() + 1)[rank]
+    order = order[np.argsort(rank[order], kind="stable")]
+    hand = np.empty(len(ids), dtype=np.int64)
+    hand[order] = np.arange(len(ids)) % hands
+    return hand[np.searchsorted(ids, groups)]
+
+
+def _groups(cohort: Cohort, column: str) -> npt.NDArray[np.int64]:
+    """A number for each group; subjects that share a coarser group are never parted."""
+    values = cohort.column(column)
+    if values.isna().any():
+        missing = cohort.table.loc[values.isna(), "scan_id"]
+        raise InputError(f"The group column {column!r} is missing for {listing(missing)}.")
+    subjects = cohort.table["participant_id"]
+    torn = values.groupby(subjects).nunique()
+    if (torn > 1).any():
+        names = listing(torn.index[torn > 1])
+        raise InputError(f"The group column {column!r} puts a subject into two groups: {names}.")
+    return pd.factorize(values)[0].astype(np.int64)
+
+
+def _strata(
+    cohort: Cohort, target: npt.NDArray[np.int64], columns: list[str]
+) -> npt.NDArray[np.int64]:
+    """One number for each combination of the target's strata and the columns'."""
+    keys = [pd.Series(target).astype(str)]
+    for name in columns:
+        column = cohort.column(name).reset_index(drop=True)
+        if looks_numeric(column) and column.nunique() > 5:
+            column = pd.qcut(numbers(column), 4, duplicates="drop")
+        keys.append(column.astype(str))
+    combined = pd.concat(keys, axis=1).agg("|".join, axis=1)
+    return pd.factorize(combined, sort=True)[0].astype(np.int64)
+
+
+Sides = list[tuple[str, Rows]]
+
+
+def _cross_validation(
+    cohort: Cohort,
+    groups: npt.NDArray[np.int64],
+    strata: npt.NDArray[np.int64],
+    protocol: CrossValidation,
+    random: np.random.Generator,
+) -> Sides:
+    count = len(np.unique(groups))
+    if count < 2 * protocol.folds:
+        msg = (
+            f"{cohort.source} has {count} subjects to learn from, too few for {protocol.folds}"
+            f" folds: each needs two at least. Set 'protocol: {{folds: {max(2, count // 2)}}}' or"
+            " add subjects."
+        )
+        raise InputError(msg)
+    hand = deal(groups, strata, protocol.folds, random)
+    return [(str(number + 1), np.flatnonzero(hand == number)) for number in range(protocol.folds)]
+
+
+def _hold_out(
+    cohort: Cohort,
+    groups: npt.NDArray[np.int64],
+    strata: npt.NDArray[np.int64],
+    protocol: HoldOut,
+    random: np.random.Generator,
+) -> Sides:
+    del strata, random
+    column = cohort.column(protocol.column)
+    if column.isna().any():
+        missing = listing(cohort.table.loc[column.isna(), "scan_id"])
+        raise InputError(f"The hold-out column {protocol.column!r} is missing for {missing}.")
+    absent = [value for value in protocol.test if value not in set(column)]
+    if absent:
+        there = listing(sorted(column.unique()))
+        msg = (
+            f"No scan has {protocol.column} {absent[0]!r}; there are: {there}. Say which are"
+            " tested with 'protocol: {test: [...]}'."
+        )
+        raise InputError(msg)
+    tested = column.isin(protocol.test).to_numpy()
+    _refuse_torn(cohort, groups, tested, protocol.column)
+    if tested.all():
+        raise InputError(
+            f"All scans have {protocol.column} {protocol.test}: none is left to train."
+        )
+    return [(", ".join(protocol.test), np.flatnonzero(tested))]
+
+
+def _leave_one_site_out(
+    cohort: Cohort,
+    groups: npt.NDArray[np.int64],
+    strata: npt.NDArray[np.int64],
+    protocol: LeaveOneSiteOut,
+    random: np.random.Generator,
+) -> Sides:
+    del strata, random
+    column = cohort.column(protocol.site)
+    if column.isna().any():
+        missing = listing(cohort.table.loc[column.isna(), "scan_id"])
+        raise InputError(f"The site column {protocol.site!r} is missing for {missing}.")
+    sites = sorted(column.unique())
+    if len(sites) < 2:
+        raise InputError(f"There is one {protocol.site} only, {sites[0]}: none is left to train.")
+    sides = []
+    for site in sites:
+        tested = (column == site).to_numpy()
+        _refuse_torn(cohort, groups, tested, protocol.site)
+        sides.append((str(site), np.flatnonzero(tested)))
+    return sides
+
+
+_SPLITTERS: dict[str, Callable[..., Sides]] = {
+    "cross-validation": _cross_validation,
+    "hold-out": _hold_out,
+    "leave-one-site-out": _leave_one_site_out,
+}
+
+
+def _refuse_torn(
+    cohort: Cohort, groups: npt.NDArray[np.int64], tested: npt.NDArray[np.bool_], column: str
+) -> None:
+    both = np.intersect1d(groups[tested], groups[~tested])
+    if len(both):
+        names = cohort.table.loc[np.isin(groups, both), "participant_id"].unique()
+        msg = (
+            f"The column {column!r} puts a subject on two sides of a split: {listing(names)}."
+            f" Give all sessions of a subject the same {column}, or --exclude some."
+        )
+        raise InputError(msg)
+
+
+def _validation_rows(
+    groups: npt.NDArray[np.int64],
+    strata: npt.NDArray[np.int64],
+    rows: Rows,
+    share: float,
+    random: np.random.Generator,
+) -> Rows:
+    hands = max(2, round(1 / share))
+    hand = deal(groups[rows], strata[rows], hands, random)
+    return np.asarray(rows[hand == 0])
+
+
+def _demand_all_classes(fold: Fold, strata: npt.NDArray[np.int64]) -> None:
+    """Refuse to train without a class that is there to be told apart."""
+    missing = set(strata) - set(strata[fold.train])
+    if missing:
+        msg = (
+            f"Fold {fold.name} would train without one of the classes, for want of subjects."
+            " Use fewer folds, or leave that class out with 'task: {labels: [...]}'."
+        )
+        raise InputError(msg)

@@ -1,0 +1,165 @@
+"""Writing files so that a reader, or a resumed run, never meets half of one."""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from braintune.errors import InputError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST}
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of an output path into an error with a remedy.
+
+    Raises:
+        InputError: If the disk is full, or the path can't be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            msg = (
+                f"No room to write {path} ({error.strerror}). Free some space or choose another"
+                " place, then give the same command again: finished work is kept."
+            )
+        elif error.errno in _UNWRITABLE:
+            msg = f"Not allowed to write {path} ({error.strerror}). Choose a folder you may write."
+        elif error.errno in _NOT_A_FOLDER:
+            msg = f"Cannot make the folder of {path}: a file has that name. Choose another folder."
+        else:
+            raise
+        raise InputError(msg) from error
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and its parents.
+
+    Raises:
+        InputError: If it can't be made.
+    """
+    with explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing: to a temporary neighbour, then renamed into place.
+
+    Raises:
+        InputError: If the disk is full, or the path can't be written.
+    """
+    make_folder(path.parent)
+    with explained(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a whole UTF-8 text file or nothing."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document, with NaN and infinity as null, which JSON has no words for."""
+    write_text(path, json_text(document) + "\n")
+
+
+def json_text(document: Any) -> str:
+    r"""The JSON text of a document.
+
+    Example:
+        >>> json_text({"auc": float("nan")})
+        '{\n  "auc": null\n}'
+    """
+    return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        InputError: If the file is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a JSON file: {error}.") from None
+
+
+def append_line(path: Path, document: Any) -> None:
+    """Append one JSON document as a line, in a single write that a killed process can't halve."""
+    line = json.dumps(_finite(document), ensure_ascii=False, allow_nan=False) + "\n"
+    make_folder(path.parent)
+    with explained(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+
+def read_lines(path: Path) -> list[Any]:
+    """Read a file of one JSON document a line; a last line that a full disk cut short is left."""
+    if not path.exists():
+        return []
+    documents = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            documents.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return documents
+
+
+def digest(document: Any) -> str:
+    """A short, stable fingerprint of a JSON-like document.
+
+    Example:
+        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+        True
+    """
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

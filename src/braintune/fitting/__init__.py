@@ -1,0 +1,1 @@
+"""One fit: network, loop, checkpoints, the deployable model, prediction."""

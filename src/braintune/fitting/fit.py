@@ -1,0 +1,180 @@
+"""One fit: a recipe under its protocol, from a cohort to a run folder."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning_fabric
+import torch
+
+from braintune.cohort.cohort import Cohort
+from braintune.cohort.tables import write_table_text
+from braintune.console import progress
+from braintune.errors import InputError
+from braintune.evaluation.splits import splits_table
+from braintune.files import digest, write_json, write_text
+from braintune.fitting.batches import steps_per_epoch
+from braintune.fitting.fold import fit_fold, is_done
+from braintune.fitting.interrupt import stop_on_signals
+from braintune.fitting.plan import FitPlan, plan_fit, refuse_equal_scans
+from braintune.fitting.precision import Precision, choose_precision, keep_freed_memory
+from braintune.fitting.scoring import finish_run
+from braintune.fitting.training import Machinery
+from braintune.imaging.preparation import fingerprint
+from braintune.imaging.prepare import Prepared, prepare
+from braintune.imaging.stores import store_for
+from braintune.recipe import Recipe
+from braintune.run import RunFolder, describe_environment
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and how a fit runs; none of it changes what is learnt.
+
+    Attributes:
+        accelerator: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        devices: How many processes fit together, one a device.
+        workers: Processes that prepare scans, by default one a core.
+        store: Folder of the prepared store; by default one in the cache.
+        checkpoint_every: Seconds between checkpoints.
+        exclude_broken: Leave out scans that can't be prepared, and say so in the ledger.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    workers: int | None = None
+    store: Path | None = None
+    checkpoint_every: float = 60.0
+    exclude_broken: bool = False
+
+
+def fit(recipe: Recipe, cohort: Cohort, out: Path, execution: Execution | None = None) -> RunFolder:
+    """Fit a recipe to a cohort under the recipe's protocol.
+
+    Everything is checked before anything is written. A fit that was stopped, at whatever moment,
+    goes on when the same call is made again, and ends with the same numbers.
+
+    Args:
+        recipe: What to do.
+        cohort: The scans and the target.
+        out: The run folder, new or of the same recipe and cohort.
+        execution: Where and how.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        InputError: If recipe, cohort and folder do not fit together.
+        InterruptedFitError: If the user or the scheduler asked to stop.
+    """
+    execution = execution or Execution()
+    run = RunFolder(out)
+    plan_fit(recipe, cohort)
+    run.check_free(recipe)
+    fabric = _launch(recipe, execution)
+    plan, prepared = _prepare(recipe, cohort, fabric, execution)
+    precision = choose_precision(recipe.train.precision, fabric.device)
+    if fabric.is_global_zero:
+        _begin(run, plan, prepared, precision)
+    fabric.barrier()
+    if not run.is_complete:
+        keep_freed_memory()
+        _fit_folds(run, plan, prepared, fabric, precision, execution)
+        if fabric.is_global_zero:
+            finish_run(run, plan, prepared.store)
+    fabric.barrier()
+    return run
+
+
+def _launch(recipe: Recipe, execution: Execution) -> lightning_fabric.Fabric:
+    """Start the processes that fit together; each of them runs on from here."""
+    if recipe.train.batch_size % execution.devices:
+        msg = (
+            f"train.batch_size {recipe.train.batch_size} cannot be shared by"
+            f" {execution.devices} devices evenly."
+        )
+        raise InputError(msg)
+    if execution.accelerator == "cuda" and not torch.cuda.is_available():
+        raise InputError("There is no CUDA device here. Leave --accelerator out, or set it to cpu.")
+    is_cpu = execution.accelerator == "cpu" or not torch.cuda.is_available()
+    device = torch.device("cpu" if is_cpu else "cuda")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = lightning_fabric.Fabric(
+        accelerator=execution.accelerator if execution.accelerator != "auto" else device.type,
+        devices=execution.devices,
+        strategy="ddp" if execution.devices > 1 else "auto",
+        precision=choose_precision(recipe.train.precision, device).fabric,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _prepare(
+    recipe: Recipe, cohort: Cohort, fabric: lightning_fabric.Fabric, execution: Execution
+) -> tuple[FitPlan, Prepared]:
+    """Prepare the scans that have a target, once; the other processes find them there."""
+    plan = plan_fit(recipe, cohort)
+    store = execution.store or store_for(plan.cohort, recipe.prepare)
+    with fabric.rank_zero_first():
+        prepared = prepare(
+            plan.cohort,
+            store,
+            recipe.prepare,
+            workers=execution.workers,
+            exclude_broken=execution.exclude_broken,
+        )
+    refuse_equal_scans(prepared.cohort)
+    return plan_fit(recipe, prepared.cohort), prepared
+
+
+def _begin(run: RunFolder, plan: FitPlan, prepared: Prepared, precision: Precision) -> None:
+    """Write down who is in, who is not and why, and how the folds were dealt."""
+    splits = splits_table(plan.cohort, plan.folds)
+    target = plan.cohort.table[["scan_id", plan.recipe.task.target]].to_numpy().tolist()
+    resumed = run.begin(
+        plan.recipe, digest([splits.to_numpy().tolist(), target]), plan.cohort.source
+    )
+    if resumed:
+        return
+    write_text(run.cohort_file, write_table_text(plan.cohort.table.drop(columns=["path"])))
+    write_text(run.splits_file, write_table_text(splits))
+    environment = describe_environment()
+    environment["precision"] = {"dtype": precision.dtype, "channels_last": precision.channels_last}
+    environment["threads"] = torch.get_num_threads()
+    environment["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    write_json(run.environment_file, environment)
+    run.note("began", command=environment["command"])
+    for item in plan.cohort.exclusions:
+        run.note("excluded", id=item.id, reason=item.reason)
+    run.note(
+        "prepared",
+        scans=len(plan.cohort),
+        fingerprint=fingerprint(plan.recipe.prepare),
+        store=str(prepared.store.path),
+    )
+
+
+def _fit_folds(
+    run: RunFolder,
+    plan: FitPlan,
+    prepared: Prepared,
+    fabric: lightning_fabric.Fabric,
+    precision: Precision,
+    execution: Execution,
+) -> None:
+    train = plan.recipe.train
+    size = train.batch_size * train.accumulate
+    lengths = [train.epochs * steps_per_epoch(len(fold.train), size) for fold in plan.folds]
+    with stop_on_signals() as stop, progress("Fitting", sum(lengths)) as bar:
+        for number in range(len(plan.folds)):
+            if is_done(run, number):
+                bar.skip(lengths[number])
+                continue
+            machinery = Machinery(
+                fabric=fabric,
+                precision=precision,
+                checkpoint=run.fold_folder(number) / "checkpoint.pt",
+                every=execution.checkpoint_every,
+                stop=stop,
+            )
+            fit_fold(run, plan, prepared.store, number, machinery, bar)

@@ -1,0 +1,117 @@
+"""A recipe made into a network: backbone, weights, adapter and head, and its audit without data."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from braintune.adapters import adapter as adapters
+from braintune.adapters.adapter import ParameterAudit, adapt, audit_parameters
+from braintune.models import backbone as backbones
+from braintune.models.backbone import InputShape, build_backbone
+from braintune.models.weights import load_backbone
+from braintune.recipe import Recipe
+from braintune.tasks.task import Task, make_task
+
+
+class Network(nn.Module):
+    """A backbone and a task's head.
+
+    Attributes:
+        backbone: From images to features.
+        head: From features to the task's outputs.
+    """
+
+    def __init__(self, backbone: backbones.Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """From (batch, channels, x, y, z) to (batch, outputs)."""
+        outputs: torch.Tensor = self.head(self.backbone(images))
+        return outputs
+
+
+def input_shape(recipe: Recipe) -> InputShape:
+    """What a recipe's preparation gives its network."""
+    return InputShape(1, recipe.prepare.shape)
+
+
+def make_network(recipe: Recipe, task: Task) -> Network:
+    """Make the network that a recipe describes, with its weights loaded and its adapter in place.
+
+    Raises:
+        InputError: If a name, an option or the shape does not fit, or the weights do not load.
+    """
+    chosen = recipe.backbone
+    backbone = load_backbone(chosen.name, input_shape(recipe), chosen.weights, chosen.options)
+    adapt(backbone, recipe.adapter.name, recipe.adapter.options)
+    return Network(backbone, task.head(backbone.n_features))
+
+
+def outline(recipe: Recipe, task: Task) -> Network:
+    """The network without memory for its parameters: fit to count and check, not to compute.
+
+    Raises:
+        InputError: If a name, an option or the shape does not fit.
+    """
+    chosen = recipe.backbone
+    backbones.check_options(chosen.name, chosen.options)
+    adapters.check_options(recipe.adapter.name, recipe.adapter.options)
+    with torch.device("meta"):
+        backbone = build_backbone(chosen.name, input_shape(recipe), chosen.options)
+        adapt(backbone, recipe.adapter.name, recipe.adapter.options)
+        return Network(backbone, task.head(backbone.n_features))
+
+
+@dataclass(frozen=True)
+class RecipeAudit:
+    """What a recipe costs, without data.
+
+    Attributes:
+        parameters: Counts by part.
+        memory: Bytes that training needs: parameters, gradients and optimiser, activations.
+    """
+
+    parameters: ParameterAudit
+    memory: dict[str, int]
+
+
+def audit_recipe(recipe: Recipe) -> RecipeAudit:
+    """Count the parameters of a recipe and estimate the memory that training takes."""
+    network = outline(recipe, make_task(recipe.task))
+    counts = audit_parameters(network.backbone, network.head)
+    memory = {
+        "parameters": 4 * counts.total,
+        # A gradient and Adam's two moments for each parameter that trains.
+        "gradients_and_optimiser": 12 * counts.trainable,
+        "activations": recipe.train.batch_size * _activation_bytes(network, recipe),
+    }
+    return RecipeAudit(counts, memory)
+
+
+def _activation_bytes(network: Network, recipe: Recipe) -> int:
+    """Bytes of what the layers put out for one scan in float32; kept for the backward pass."""
+    total = 0
+
+    def count(_module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal total
+        if isinstance(output, torch.Tensor):
+            total += output.numel() * 4
+
+    leaves = [module for module in network.modules() if not list(module.children())]
+    handles = [leaf.register_forward_hook(count) for leaf in leaves]
+    shape = input_shape(recipe)
+    with torch.no_grad():
+        network.eval()(torch.empty(1, shape.channels, *shape.shape, device="meta"))
+    for handle in handles:
+        handle.remove()
+    return total
+
+
+def published_parameters(entry: backbones.BackboneEntry) -> int:
+    """How many parameters a backbone has in its published form."""
+    with torch.device("meta"):
+        network = entry.build(entry.options(), entry.published)
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,1 @@
+"""Scans: read, prepare, store, load, augment, inspect."""

@@ -1,0 +1,176 @@
+"""Augmentation of whole batches on the device that trains.
+
+Each scan draws from its own source of chance, so that a scan is changed in the same way whatever
+batch, process or device it is in. All geometry is one interpolation: rotation, scale, shift, the
+left–right flip and the elastic deformation only move a coarse lattice of control points, which is
+spread over the voxels by three small matrix products.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+_CONTROL_VOXELS = 16
+_BIAS_POINTS = 4
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far augmentation may go; every amount is the end of a range around no change.
+
+    Attributes:
+        flip: Probability of swapping left and right.
+        rotate: Degrees about each axis.
+        scale: Share of the size, along each axis.
+        shift: Share of the image's extent, along each axis.
+        elastic: Displacement of the control points, in voxels (standard deviation).
+        gain: Share of the intensity.
+        offset: Added to the intensity.
+        gamma: Log of the exponent that bends intensities.
+        bias: Log of a smooth field that multiplies intensities.
+        noise: Standard deviation of white noise.
+    """
+
+    flip: float
+    rotate: float
+    scale: float
+    shift: float
+    elastic: float
+    gain: float
+    offset: float
+    gamma: float
+    bias: float
+    noise: float
+
+
+STRENGTHS = {
+    "none": None,
+    "light": Strength(0.5, 3, 0.03, 0.03, 0.0, 0.05, 0.05, 0.0, 0.0, 0.02),
+    "standard": Strength(0.5, 6, 0.06, 0.04, 0.5, 0.10, 0.10, 0.1, 0.1, 0.05),
+    "heavy": Strength(0.5, 12, 0.12, 0.08, 1.0, 0.20, 0.20, 0.3, 0.3, 0.10),
+}
+
+
+def augment(images: torch.Tensor, seeds: Sequence[int], strength: Strength) -> torch.Tensor:
+    """Change every image of a batch at random.
+
+    Args:
+        images: Of shape (batch, channels, x, y, z), with 0 outside the brain.
+        seeds: One a scan; the same seed changes a scan in the same way.
+        strength: How far to go.
+
+    Returns:
+        New images of the same shape, on the same device.
+
+    Example:
+        >>> images = torch.rand(2, 1, 16, 16, 16)
+        >>> once, twice = (augment(images, [1, 2], STRENGTHS["standard"]) for _ in range(2))
+        >>> torch.equal(once, twice), torch.equal(once[0], images[0])
+        (True, False)
+    """
+    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+    images = F.grid_sample(
+        images, _positions(images, draws, strength), mode="bilinear", align_corners=True
+    )
+    brain = images != 0
+    images = _bent(images, draws, strength)
+    images = images * _field(images, draws, strength) + _uniform(images, draws, strength.offset)
+    if strength.noise:
+        images = images + strength.noise * _white(images, draws)
+    return images * brain
+
+
+def _positions(
+    images: torch.Tensor, draws: list[torch.Generator], strength: Strength
+) -> torch.Tensor:
+    """Where each voxel is taken from: control points, spread over all voxels."""
+    shape = (images.shape[2], images.shape[3], images.shape[4])
+    points = torch.stack([_control_points(shape, draw, strength) for draw in draws])
+    points = points.to(images.device)
+    # One axis after the other, the largest last, so that few numbers are touched twice.
+    for axis, n in enumerate(shape):
+        spread = _interpolation(points.shape[1 + axis], n).to(images.device)
+        points = torch.tensordot(spread, points, dims=([1], [1 + axis])).movedim(0, 1 + axis)
+    return points
+
+
+def _control_points(
+    shape: tuple[int, int, int], draw: torch.Generator, strength: Strength
+) -> torch.Tensor:
+    """A coarse lattice of positions, (x, y, z, 3), in the coordinates of grid_sample."""
+    counts = [max(2, round(n / _CONTROL_VOXELS) + 1) for n in shape]
+    axes = [torch.linspace(-1, 1, count) for count in counts]
+    lattice = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    half = torch.tensor([(n - 1) / 2 for n in shape])
+    u = 2 * torch.rand(9, generator=draw) - 1
+    angles = torch.deg2rad(u[:3] * strength.rotate)
+    zoom = torch.exp(u[3:6] * strength.scale)
+    flip = torch.rand(1, generator=draw) < strength.flip
+    zoom[0] = torch.where(flip[0], -zoom[0], zoom[0])
+    matrix = _rotation(angles) * zoom
+    lattice = (lattice * half) @ matrix.T + 2 * half * strength.shift * u[6:]
+    if strength.elastic:
+        lattice = lattice + strength.elastic * torch.randn(lattice.shape, generator=draw)
+    # grid_sample wants the last axis first.
+    return (lattice / half).flip(-1)
+
+
+def _rotation(angles: torch.Tensor) -> torch.Tensor:
+    x, y, z = angles
+    skew = torch.zeros(3, 3)
+    skew[0, 1], skew[0, 2], skew[1, 2] = -z, y, -x
+    return torch.linalg.matrix_exp(skew - skew.T)
+
+
+@lru_cache(maxsize=32)
+def _interpolation(count: int, n: int) -> torch.Tensor:
+    """The matrix that interpolates n values linearly from count evenly spaced ones."""
+    position = np.linspace(0, count - 1, n)
+    lower = np.minimum(position.astype(int), count - 2)
+    matrix = np.zeros((n, count), dtype=np.float32)
+    matrix[np.arange(n), lower] = 1 - (position - lower)
+    matrix[np.arange(n), lower + 1] += position - lower
+    return torch.from_numpy(matrix)
+
+
+def _bent(images: torch.Tensor, draws: list[torch.Generator], strength: Strength) -> torch.Tensor:
+    """Gamma: bend the intensities between the least and the largest of each image."""
+    if not strength.gamma:
+        return images
+    exponents = torch.exp(_uniform(images, draws, strength.gamma))
+    low = images.amin(dim=(1, 2, 3, 4), keepdim=True)
+    width = (images.amax(dim=(1, 2, 3, 4), keepdim=True) - low).clamp_min(1e-6)
+    return ((images - low) / width) ** exponents * width + low
+
+
+def _field(images: torch.Tensor, draws: list[torch.Generator], strength: Strength) -> torch.Tensor:
+    """What intensities are multiplied by: one gain, and a smooth bias field."""
+    gain = 1 + _uniform(images, draws, strength.gain)
+    if not strength.bias:
+        return gain
+    coarse = torch.stack([torch.randn([_BIAS_POINTS] * 3, generator=draw) for draw in draws]).to(
+        images.device
+    )
+    for axis, n in enumerate(images.shape[2:]):
+        spread = _interpolation(_BIAS_POINTS, n).to(images.device)
+        coarse = torch.tensordot(spread, coarse, dims=([1], [1 + axis])).movedim(0, 1 + axis)
+    return gain * torch.exp(strength.bias * coarse)[:, None]
+
+
+def _uniform(images: torch.Tensor, draws: list[torch.Generator], reach: float) -> torch.Tensor:
+    """One number a scan, evenly from -reach to reach, of shape (batch, 1, 1, 1, 1)."""
+    values = torch.stack([torch.rand(1, generator=draw) for draw in draws])
+    return ((2 * values - 1) * reach).view(-1, 1, 1, 1, 1).to(images.device)
+
+
+def _white(images: torch.Tensor, draws: list[torch.Generator]) -> torch.Tensor:
+    """White noise of unit variance, drawn on the images' device."""
+    noise = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for row, draw in zip(noise, draws, strict=True):
+        seed = int(torch.randint(2**62, (1,), generator=draw))
+        row.normal_(generator=torch.Generator(images.device).manual_seed(seed))
+    return noise

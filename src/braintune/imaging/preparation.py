@@ -1,0 +1,86 @@
+"""From one scan file to one array: the whole of `prepare:` in a recipe, as a pure function."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from braintune.files import digest
+from braintune.imaging.grid import (
+    center_of_mass,
+    ras_grid,
+    resample,
+    snapped,
+    world_center,
+)
+from braintune.imaging.intensity import MASKS, RULES
+from braintune.imaging.nifti import Affine, ScanError, Volume, read_volume
+from braintune.recipe import PrepareRecipe
+
+# Raised when preparation changes what it computes, so that older stores are not mistaken for new.
+PREPARATION_VERSION = 1
+_FEWEST_BRAIN_VOXELS = 50
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """A scan, ready for a network.
+
+    Attributes:
+        image: Of shape (channels, x, y, z), RAS+, float16.
+        affine: From voxel indices to world millimetres, of shape (4, 4).
+        brain_ml: Volume of the mask that intensities were scaled in, in millilitres.
+        voxels: SHA-256 of the image, by which equal scans under two ids are found.
+    """
+
+    image: npt.NDArray[np.float16]
+    affine: Affine
+    brain_ml: float
+    voxels: str
+
+
+def fingerprint(recipe: PrepareRecipe) -> str:
+    """A short hash of a preparation, which stores and models carry."""
+    return digest({"version": PREPARATION_VERSION, **recipe.model_dump(mode="json")})
+
+
+def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
+    """Reorient, resample, crop or pad, and scale the intensity of one scan.
+
+    Raises:
+        ScanError: If the file can't be read or holds nothing to learn from.
+    """
+    volume = read_volume(path)
+    _refuse_unfit(volume, path)
+    mask = MASKS[recipe.brain]
+    if recipe.center == "brain":
+        center = center_of_mass(volume, mask(volume.data))
+    else:
+        center = world_center(volume)
+    grid = snapped(ras_grid(recipe.shape, recipe.spacing, center), volume)
+    data = resample(volume, grid)
+    brain = mask(data)
+    if brain.sum() < _FEWEST_BRAIN_VOXELS:
+        msg = (
+            f"{path} has no brain within {recipe.shape} voxels of {recipe.spacing} mm."
+            " Check the affine, or set 'prepare: {center: brain}' or a larger shape."
+        )
+        raise ScanError("outside the grid", msg)
+    image = RULES[recipe.intensity](data, brain)[None].astype(np.float16)
+    return PreparedScan(
+        image=image,
+        affine=grid.affine,
+        brain_ml=float(brain.sum()) * recipe.spacing**3 / 1000,
+        voxels=hashlib.sha256(image.tobytes()).hexdigest(),
+    )
+
+
+def _refuse_unfit(volume: Volume, path: Path) -> None:
+    """Refuse what `braintune check` calls broken, so that it can't be trained on."""
+    if not np.isfinite(volume.data).all():
+        count = int((~np.isfinite(volume.data)).sum())
+        raise ScanError("NaN", f"{path} has {count:,} voxels that are NaN or infinite.")
+    if volume.data.min() == volume.data.max():
+        raise ScanError("constant", f"{path} has the same value in every voxel.")

@@ -1,0 +1,161 @@
+"""Preparing a cohort: all scans into the store, in parallel and resumable, none lost in silence."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from braintune.cohort.cohort import Cohort, Exclusion
+from braintune.cohort.read import STORE_TABLE
+from braintune.cohort.tables import write_table_text
+from braintune.errors import InputError, listing
+from braintune.files import explained, write_text
+from braintune.imaging.nifti import ScanError, read_header
+from braintune.imaging.preparation import prepare_scan
+from braintune.imaging.store import PreparedStore
+from braintune.parallel import check_workers, map_parallel
+from braintune.recipe import PrepareRecipe
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What preparing a cohort gave.
+
+    Attributes:
+        store: The prepared scans.
+        cohort: The scans that are in the store; its exclusions name those that failed, and its
+            table has gained ``brain_ml`` and ``voxels``.
+        made: How many scans were prepared now; the others were there already.
+    """
+
+    store: PreparedStore
+    cohort: Cohort
+    made: int
+
+
+def prepare(
+    cohort: Cohort,
+    out: Path,
+    recipe: PrepareRecipe,
+    *,
+    workers: int | None = None,
+    exclude_broken: bool = False,
+) -> Prepared:
+    """Prepare every scan of a cohort into a store; what is there already is not done again.
+
+    Args:
+        cohort: The scans.
+        out: The store's folder, new or holding a store of the same preparation.
+        recipe: The preparation.
+        workers: Processes, by default one a core.
+        exclude_broken: Leave out scans that fail, with the reason, and go on.
+
+    Raises:
+        InputError: If scans fail and are not to be left out, with every one of them and why.
+    """
+    check_workers(workers)
+    if (out / STORE_TABLE).exists() and cohort.source.resolve() == out.resolve():
+        return _from_itself(cohort, out, recipe)
+    failed = {} if exclude_broken else _unreadable(cohort)
+    _refuse(failed, kept=0)
+    store = PreparedStore.create(out, recipe)
+    todo = [row for row in _rows(cohort) if not _is_current(store, *row)]
+    results = map_parallel("Preparing", partial(_prepare_one, store), todo, workers)
+    failed = {scan_id: error for (scan_id, _), error in results if error}
+    if not exclude_broken:
+        _refuse(failed, kept=len(cohort) - len(failed))
+    kept = cohort.keep(~cohort.table["scan_id"].isin(failed), cohort.table["scan_id"].map(failed))
+    kept = with_facts(kept, store)
+    write_text(out / STORE_TABLE, write_table_text(kept.table))
+    return Prepared(store, kept, made=len(todo) - len(failed))
+
+
+def with_facts(cohort: Cohort, store: PreparedStore) -> Cohort:
+    """Add to each scan of a cohort its brain volume and the hash of its voxels."""
+    facts = [store.facts(scan_id) for scan_id in cohort.scan_ids]
+    table = cohort.table.assign(
+        brain_ml=pd.array([f"{fact.brain_ml:.3f}" for fact in facts], dtype="string"),
+        voxels=pd.array([fact.voxels for fact in facts], dtype="string"),
+    )
+    return Cohort(cohort.source, table, cohort.exclusions)
+
+
+def equal_scans(cohort: Cohort) -> list[list[str]]:
+    """Groups of different subjects whose prepared scans are equal to the voxel."""
+    groups = []
+    for _, rows in cohort.table.groupby("voxels", sort=False):
+        if len(rows["participant_id"].unique()) > 1:
+            groups.append(rows["scan_id"].tolist())
+    return groups
+
+
+def _from_itself(cohort: Cohort, out: Path, recipe: PrepareRecipe) -> Prepared:
+    """A store given as the cohort: there is nothing to do but to check that it fits."""
+    store = PreparedStore.open(out)
+    store.demand(recipe)
+    missing = [scan_id for scan_id in cohort.scan_ids if scan_id not in store]
+    if missing:
+        raise InputError(f"The store {out} lacks {listing(missing)}; prepare its cohort again.")
+    return Prepared(store, cohort, made=0)
+
+
+def _rows(cohort: Cohort) -> list[tuple[str, str]]:
+    return list(zip(cohort.table["scan_id"], cohort.table["path"], strict=True))
+
+
+def _is_current(store: PreparedStore, scan_id: str, path: str) -> bool:
+    if scan_id not in store:
+        return False
+    try:
+        return store.facts(scan_id).source == _state(path)
+    except InputError:
+        return False
+
+
+def _state(path: str) -> str:
+    """A file's path, size and time of change, by which a replaced scan is noticed."""
+    status = Path(path).stat()
+    return f"{Path(path).resolve()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _prepare_one(store: PreparedStore, row: tuple[str, str]) -> str | None:
+    """Prepare one scan; what is wrong with the scan is returned, all else is raised."""
+    scan_id, path = row
+    try:
+        prepared = prepare_scan(Path(path), store.recipe)
+    except ScanError as error:
+        return str(error)
+    except MemoryError:
+        return f"{path} does not fit into memory."
+    with explained(store.path):
+        store.write(scan_id, prepared, _state(path))
+    return None
+
+
+def _unreadable(cohort: Cohort) -> dict[str, str]:
+    """What the headers alone tell: cheap enough to look at all before anything is written."""
+    failed = {}
+    for scan_id, path in _rows(cohort):
+        try:
+            read_header(Path(path))
+        except ScanError as error:
+            failed[scan_id] = str(error)
+    return failed
+
+
+def _refuse(failed: dict[str, str], kept: int) -> None:
+    if not failed:
+        return
+    lines = "\n".join(f"  {scan_id}: {reason}" for scan_id, reason in sorted(failed.items()))
+    saved = f" The {kept} others are prepared and will not be done again." if kept else ""
+    msg = (
+        f"{len(failed)} scans could not be prepared:\n{lines}\nMend or remove them, or leave them"
+        f" out with --exclude-broken, which names each in the ledger.{saved}"
+    )
+    raise InputError(msg)
+
+
+def exclusions_text(exclusions: tuple[Exclusion, ...]) -> str:
+    """One line a scan or subject that was left out."""
+    return "\n".join(f"  {item.id}: {item.reason}" for item in exclusions)

@@ -1,0 +1,195 @@
+"""The prepared store: one safetensors file a scan, found by its name alone.
+
+A scan's file is named by a hash of its id, so opening a store reads one small JSON file however
+many scans there are, nothing is held in memory for a scan, many processes may read, and several
+may write at once. A file appears whole or not at all, which is what makes a store resumable.
+"""
+
+import hashlib
+import json
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from braintune.errors import InputError
+from braintune.files import make_folder, read_json, write_bytes, write_json
+from braintune.imaging.preparation import PreparedScan, fingerprint
+from braintune.recipe import PrepareRecipe
+
+_DESCRIPTION = "store.json"
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What a store knows of a scan besides its voxels.
+
+    Attributes:
+        scan_id: The scan.
+        source: Path, size and time of change of the file that was prepared.
+        affine: From voxel indices to world millimetres, of shape (4, 4).
+        brain_ml: Brain volume in millilitres.
+        voxels: SHA-256 of the prepared image.
+    """
+
+    scan_id: str
+    source: str
+    affine: npt.NDArray[np.float64]
+    brain_ml: float
+    voxels: str
+
+
+class PreparedStore:
+    """Random access to prepared scans.
+
+    Attributes:
+        path: The store's folder.
+        recipe: The preparation that made it.
+    """
+
+    def __init__(self, path: Path, recipe: PrepareRecipe) -> None:
+        self.path = path
+        self.recipe = recipe
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of the preparation."""
+        return fingerprint(self.recipe)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of every image: (channels, x, y, z)."""
+        return (1, *self.recipe.shape)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open an existing store.
+
+        Raises:
+            InputError: If there is none, or if another version of braintune made it.
+        """
+        description = read_json(path / _DESCRIPTION)
+        recipe = PrepareRecipe.model_validate(description["prepare"])
+        store = cls(path, recipe)
+        if description.get("fingerprint") != store.fingerprint:
+            msg = f"{path} was prepared by another version of braintune. Prepare into a new folder."
+            raise InputError(msg)
+        return store
+
+    @classmethod
+    def create(cls, path: Path, recipe: PrepareRecipe) -> Self:
+        """Open the store of a preparation, making it if there is none.
+
+        Raises:
+            InputError: If the folder holds a store of another preparation, or something else.
+        """
+        if not (path / _DESCRIPTION).exists():
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                msg = f"{path} exists and is no prepared store. Choose a new or empty folder."
+                raise InputError(msg)
+            make_folder(path)
+            store = cls(path, recipe)
+            write_json(
+                path / _DESCRIPTION,
+                {"fingerprint": store.fingerprint, "prepare": recipe.model_dump(mode="json")},
+            )
+            return store
+        store = cls.open(path)
+        store.demand(recipe)
+        return store
+
+    def demand(self, recipe: PrepareRecipe) -> None:
+        """Refuse the store if another preparation is wanted.
+
+        Raises:
+            InputError: With each setting that differs.
+        """
+        have, want = self.recipe.model_dump(), recipe.model_dump()
+        differing = [f"{k} {have[k]} instead of {want[k]}" for k in want if have[k] != want[k]]
+        if differing:
+            msg = (
+                f"The store {self.path} was prepared with {', '.join(differing)}."
+                " Prepare into another folder, or change 'prepare:' in the recipe."
+            )
+            raise InputError(msg)
+
+    def __contains__(self, scan_id: str) -> bool:
+        return self._file(scan_id).exists()
+
+    def write(self, scan_id: str, scan: PreparedScan, source: str) -> None:
+        """Add or replace a scan, whole or not at all."""
+        facts = {
+            "scan_id": scan_id,
+            "source": source,
+            "affine": json.dumps(scan.affine.tolist()),
+            "brain_ml": repr(scan.brain_ml),
+            "voxels": scan.voxels,
+        }
+        image = np.ascontiguousarray(scan.image)
+        write_bytes(self._file(scan_id), save({"image": image}, metadata=facts))
+
+    def read(
+        self, scan_id: str, crop: tuple[slice, slice, slice] | None = None
+    ) -> npt.NDArray[np.float16]:
+        """Read a scan, or a part of it, touching only the pages that hold it.
+
+        Args:
+            scan_id: The scan.
+            crop: Slices along x, y and z.
+
+        Returns:
+            An array of shape (channels, x, y, z). It is a view of the file, read as it is used.
+
+        Raises:
+            InputError: If the store has no such scan or its file is broken.
+        """
+        path = self._file(scan_id)
+        try:
+            with path.open("rb") as file:
+                start = 8 + int.from_bytes(file.read(8), "little")
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            image = np.frombuffer(
+                mapped, dtype=np.float16, count=int(np.prod(self.shape)), offset=start
+            )
+        except FileNotFoundError:
+            raise InputError(f"{self.path} holds no scan {scan_id!r}; prepare it first.") from None
+        except ValueError:
+            raise InputError(_broken(path)) from None
+        image = image.reshape(self.shape)
+        return image if crop is None else image[(slice(None), *crop)]
+
+    def facts(self, scan_id: str) -> ScanFacts:
+        """What is known of a scan, from the head of its file.
+
+        Raises:
+            InputError: If the store has no such scan or its file is broken.
+        """
+        path = self._file(scan_id)
+        try:
+            with safe_open(path, framework="np") as file:
+                values: dict[str, Any] = file.metadata()
+                shape = tuple(file.get_slice("image").get_shape())
+        except (FileNotFoundError, SafetensorError):
+            raise InputError(_broken(path)) from None
+        if shape != self.shape:
+            raise InputError(_broken(path))
+        return ScanFacts(
+            scan_id=values["scan_id"],
+            source=values["source"],
+            affine=np.array(json.loads(values["affine"])),
+            brain_ml=float(values["brain_ml"]),
+            voxels=values["voxels"],
+        )
+
+    def _file(self, scan_id: str) -> Path:
+        name = hashlib.sha256(scan_id.encode()).hexdigest()[:32]
+        return self.path / "scans" / name[:2] / f"{name}.safetensors"
+
+
+def _broken(path: Path) -> str:
+    return f"{path} is missing or broken. Delete it and give the same prepare command again."

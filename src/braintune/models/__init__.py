@@ -1,0 +1,1 @@
+"""Backbones, one file an architecture; weights that fit or fail."""

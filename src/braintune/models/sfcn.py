@@ -1,0 +1,95 @@
+"""The simple fully convolutional network for brain age (Peng et al., Med. Image Anal. 2021)."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from braintune.models.backbone import (
+    BACKBONES,
+    Backbone,
+    BackboneEntry,
+    BackboneOptions,
+    InputShape,
+    demand_at_least,
+)
+
+
+class SFCNOptions(BackboneOptions):
+    """Options of the SFCN.
+
+    Attributes:
+        channels: Channels of the blocks; each but the last halves the resolution.
+        norm: ``batch`` as published; ``instance`` and ``group`` do not depend on the batch, which
+            helps where batches are small, and come after the pooling, where they cost an eighth.
+    """
+
+    channels: list[int] = Field([32, 64, 128, 256, 256, 64], min_length=2)
+    norm: Literal["batch", "instance", "group"] = "batch"
+
+
+class SFCN(Backbone):
+    """Blocks of convolution, norm, max-pooling and ReLU, then a 1×1×1 block.
+
+    Its features are the average over the last feature map. The published network averages over a
+    window of the size of that map for 160 × 192 × 160 voxels, which is the same.
+    """
+
+    def __init__(self, options: SFCNOptions, image_channels: int) -> None:
+        super().__init__()
+        norm = _NORMS[options.norm]
+        blocks = []
+        inputs = image_channels
+        *pooled, last = options.channels
+        for outputs in pooled:
+            convolution = nn.Conv3d(inputs, outputs, 3, padding=1)
+            rest = [norm(outputs), nn.MaxPool3d(2)]
+            if options.norm != "batch":
+                rest.reverse()
+            blocks.append(nn.Sequential(convolution, *rest, nn.ReLU(inplace=True)))
+            inputs = outputs
+        blocks.append(nn.Sequential(nn.Conv3d(inputs, last, 1), norm(last), nn.ReLU(inplace=True)))
+        self.blocks = nn.Sequential(*blocks)
+        self.n_features = last
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """From (batch, channels, x, y, z) to (batch, n_features)."""
+        features: torch.Tensor = self.blocks(images)
+        return features.mean(dim=(2, 3, 4))
+
+
+def _instance_norm(channels: int) -> nn.Module:
+    # The same as InstanceNorm3d, which however undoes the channels-last layout.
+    return nn.GroupNorm(channels, channels)
+
+
+def _group_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm3d,
+    "instance": _instance_norm,
+    "group": _group_norm,
+}
+
+
+def _build(options: SFCNOptions, given: InputShape) -> Backbone:
+    demand_at_least("sfcn", given.shape, 2 ** (len(options.channels) - 1))
+    return SFCN(options, given.channels)
+
+
+BACKBONES.add(
+    BackboneEntry(
+        name="sfcn",
+        family="sfcn",
+        summary="simple fully convolutional network, the brain-age baseline of UK Biobank",
+        paper="Peng et al. 2021, doi 10.1016/j.media.2020.101871",
+        options=SFCNOptions,
+        build=_build,
+        published=InputShape(1, (160, 192, 160)),
+    )
+)

@@ -1,0 +1,264 @@
+"""The recipe: one typed YAML file that says all of a fit but where the cohort lies.
+
+Sections that pick an entry of a registry (``task``, ``backbone``, ``adapter``) keep the entry's own
+options as they stand; the entry checks them when the recipe is resolved.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from braintune.errors import InputError
+from braintune.registry import parse
+
+_LARGEST_RECIPE = 1_000_000
+_LARGEST_AXIS = 1024
+
+
+class Section(BaseModel):
+    """A part of a recipe: no unknown keys, no changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Choice(BaseModel):
+    """A part that names an entry of a registry; all further keys are that entry's options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that belong to the entry."""
+        return dict(self.model_extra or {})
+
+
+class ScansRecipe(Section):
+    """Which files of a BIDS cohort are its scans, or which column of a table names them.
+
+    A filter that is left out matches anything.
+    """
+
+    suffix: str = "T1w"
+    desc: str | None = None
+    space: str | None = None
+    session: str | list[str] | None = None
+    acq: str | None = None
+    run: str | None = None
+    path: str = "path"
+
+
+class PrepareRecipe(Section):
+    """How a scan becomes an array (see `braintune.imaging.preparation`)."""
+
+    spacing: PositiveFloat = 2.0
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (80, 96, 80)
+    intensity: Literal["zscore", "minmax", "percentile", "none"] = "zscore"
+    brain: Literal["nonzero", "foreground", "whole"] = "nonzero"
+    center: Literal["grid", "brain"] = "grid"
+
+    @field_validator("shape")
+    @classmethod
+    def _bounded(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        if max(shape) > _LARGEST_AXIS:
+            msg = f"an axis may have at most {_LARGEST_AXIS} voxels"
+            raise ValueError(msg)
+        return shape
+
+
+class TaskRecipe(Choice):
+    """What is predicted: the kind of task, the column, and the task's own options."""
+
+    kind: str
+    target: str
+
+
+class BackboneRecipe(Choice):
+    """The network and the weights it starts from."""
+
+    name: str
+    weights: str = "none"
+
+
+class AdapterRecipe(Choice):
+    """How the backbone is made trainable."""
+
+    name: str = "full"
+
+
+class TrainRecipe(Section):
+    """The optimisation of one fold."""
+
+    epochs: PositiveInt = 60
+    batch_size: PositiveInt = 8
+    accumulate: PositiveInt = 1
+    lr: PositiveFloat = 3e-4
+    weight_decay: NonNegativeFloat = 0.01
+    warmup: float = Field(0.1, ge=0, lt=1)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip: PositiveFloat | None = 1.0
+    ema: float | None = Field(None, gt=0, lt=1)
+    augment: Literal["none", "light", "standard", "heavy"] = "standard"
+    balance: Literal["none", "weights", "sampler"] = "none"
+    validation: float = Field(0.15, gt=0, lt=0.5)
+    keep: Literal["best", "last"] = "best"
+    patience: PositiveInt | None = None
+    flip_average: bool = False
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class CrossValidation(Section):
+    """K folds of subjects; each subject is tested once."""
+
+    kind: Literal["cross-validation"] = "cross-validation"
+    folds: int = Field(5, ge=2)
+    group: str = "participant_id"
+    stratify: list[str] = []
+
+
+class HoldOut(Section):
+    """One split that a column of the cohort gives."""
+
+    kind: Literal["hold-out"] = "hold-out"
+    column: str = "split"
+    test: list[str] = ["test"]
+    group: str = "participant_id"
+    stratify: list[str] = []
+
+
+class LeaveOneSiteOut(Section):
+    """As many folds as sites; each is tested by a model that has never seen it."""
+
+    kind: Literal["leave-one-site-out"] = "leave-one-site-out"
+    site: str = "site"
+    group: str = "participant_id"
+    stratify: list[str] = []
+
+
+Protocol = Annotated[CrossValidation | HoldOut | LeaveOneSiteOut, Field(discriminator="kind")]
+
+
+class Recipe(Section):
+    """All of a fit but where the cohort lies.
+
+    Example:
+        >>> recipe = Recipe.parse({"task": {"kind": "regression", "target": "age"},
+        ...                        "backbone": {"name": "sfcn"}})
+        >>> recipe.protocol.kind, recipe.adapter.name
+        ('cross-validation', 'full')
+    """
+
+    task: TaskRecipe
+    scans: ScansRecipe = ScansRecipe()
+    prepare: PrepareRecipe = PrepareRecipe()
+    backbone: BackboneRecipe
+    adapter: AdapterRecipe = AdapterRecipe()
+    train: TrainRecipe = TrainRecipe()
+    protocol: Protocol = CrossValidation()
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _target_is_no_identifier(self) -> Self:
+        if self.task.target in {"participant_id", "session_id", "scan_id"}:
+            msg = f"the target {self.task.target!r} is an identifier, not something to predict"
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """Build a recipe from plain values.
+
+        Raises:
+            InputError: One line a mistake, with the nearest right key for a misspelt one.
+        """
+        return parse(cls, values, "")
+
+    @classmethod
+    def read(cls, path: str | Path, overrides: list[str] | None = None) -> Self:
+        """Read a YAML recipe and change it by ``section.key=value`` overrides.
+
+        Raises:
+            InputError: If the file is missing, no YAML, or says something that a recipe can't.
+        """
+        values = read_yaml(Path(path))
+        for override in overrides or []:
+            _override(values, override)
+        try:
+            return cls.parse(values)
+        except InputError as error:
+            msg = f"{path} is not a right recipe:\n{error}"
+            raise InputError(msg) from None
+
+    def dump(self) -> str:
+        """The recipe as YAML that reads back as the same recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        InputError: If the file is missing, too large, no YAML or no mapping.
+    """
+    if not path.is_file():
+        raise InputError(f"The recipe {path} does not exist.")
+    if path.stat().st_size > _LARGEST_RECIPE:
+        raise InputError(f"{path} is larger than 1 MB, which no recipe is.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a YAML file: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold sections such as 'task:' and 'backbone:'.")
+    return values
+
+
+def read_preparation(
+    path: Path | None, overrides: list[str], filters: dict[str, str]
+) -> tuple[ScansRecipe, PrepareRecipe]:
+    """Read what preparing needs, from a recipe or from overrides of the defaults alone.
+
+    Args:
+        path: A recipe, or None.
+        overrides: ``key=value`` or ``prepare.key=value`` changes of the preparation.
+        filters: Changes of which scans are taken.
+
+    Raises:
+        InputError: If something is unknown.
+    """
+    recipe = Recipe.read(path) if path is not None else None
+    values = recipe.prepare.model_dump() if recipe else {}
+    for override in overrides:
+        _override(values, override.removeprefix("prepare."))
+    scans = recipe.scans.model_dump(exclude_none=True) if recipe else {}
+    return (
+        parse(ScansRecipe, {**scans, **filters}, "scans"),
+        parse(PrepareRecipe, values, "prepare"),
+    )
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    """Apply one ``a.b=c`` to nested values in place."""
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise InputError(f"--set {override!r} must look like section.key=value.")
+    *sections, key = path.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"--set {override!r}: {section!r} is a value, not a section.")
+    try:
+        values[key] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {override!r}: {text!r} is not a YAML value.") from None

@@ -1,0 +1,68 @@
+"""A paragraph for the methods section of a paper, written from the recipe."""
+
+from typing import Any
+
+from braintune._version import __version__
+from braintune.recipe import CrossValidation, HoldOut, Recipe
+from braintune.tasks.task import Task
+
+
+def methods_text(recipe: Recipe, metrics: dict[str, Any], task: Task) -> str:
+    """What was done, in words that may be copied."""
+    prepare, train = recipe.prepare, recipe.train
+    shape = " × ".join(str(n) for n in prepare.shape)
+    rule = {
+        "zscore": "z-scored within the brain",
+        "minmax": "scaled to the range of the brain",
+        "percentile": "scaled to the 1st and 99th percentile of the brain",
+        "none": "left as they were",
+    }[prepare.intensity]
+    weights = recipe.backbone.weights
+    start = "from random weights" if weights == "none" else f"from the weights {weights}"
+    kept = {"best": "the epoch with the lowest validation loss", "last": "the last epoch"}[
+        train.keep
+    ]
+    adapted = (
+        "all parameters were trained"
+        if recipe.adapter.name == "full"
+        else f"the backbone was adapted with {recipe.adapter.name}"
+    )
+    return (
+        f"Scans were brought to RAS orientation, {prepare.spacing:g} mm and {shape} voxels, with"
+        f" intensities {rule}. A {recipe.backbone.name} network was trained {start};"
+        f" {adapted}. It was optimised with AdamW (learning rate {train.lr:g}, weight decay"
+        f" {train.weight_decay:g}, batches of {train.batch_size * train.accumulate},"
+        f" {train.schedule} schedule after a warm-up over {100 * train.warmup:g} % of the steps)"
+        f" for {train.epochs} epochs with {train.augment} augmentation, keeping the weights of"
+        f" {kept}."
+        f" {_protocol(recipe)} {100 * train.validation:g} % of the training subjects were set aside"
+        f" for validation. {_fitted(task)} Intervals are"
+        f" {round(100 * metrics['interval']['level'])} % {metrics['interval']['method']}"
+        f" ({metrics['interval']['resamples']} resamples). Comparisons over folds use the corrected"
+        " resampled t-test of Nadeau and Bengio (2003) with Holm's correction."
+        f" Analyses were run with braintune {__version__}, random seed {recipe.seed}."
+    )
+
+
+def _protocol(recipe: Recipe) -> str:
+    protocol = recipe.protocol
+    over = ", ".join([recipe.task.target, *protocol.stratify])
+    if isinstance(protocol, CrossValidation):
+        return (
+            f"Performance was estimated by {protocol.folds}-fold cross-validation over"
+            f" {protocol.group.replace('_id', 's')}, stratified by {over}; all scans of one were"
+            " kept in the same fold."
+        )
+    if isinstance(protocol, HoldOut):
+        tested = ", ".join(protocol.test)
+        return f"Performance was measured on the scans whose {protocol.column} is {tested}."
+    return f"Each {protocol.site} in turn was tested by a model that had never seen it."
+
+
+def _fitted(task: Task) -> str:
+    if getattr(task, "adjusts_bias", False):
+        return (
+            "The age bias of the predictions was fitted on validation rows (de Lange and Cole,"
+            " 2020) and errors are reported raw and adjusted."
+        )
+    return "All thresholds were set on validation rows." if task.n_outputs > 1 else ""

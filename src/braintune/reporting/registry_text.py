@@ -1,0 +1,88 @@
+"""What there is to choose from, as documents and as text."""
+
+import io
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from braintune.adapters.adapter import ADAPTERS
+from braintune.fitting.network import published_parameters
+from braintune.models.backbone import BACKBONES
+
+
+def adapter_documents() -> list[dict[str, Any]]:
+    """One document an adapter."""
+    entries = [ADAPTERS.get(name) for name in ADAPTERS.names()]
+    return [
+        {
+            "name": entry.name,
+            "summary": entry.summary,
+            "adapts": entry.adapts,
+            "options": {k: f.default for k, f in entry.options.model_fields.items()},
+            "paper": entry.paper,
+        }
+        for entry in entries
+    ]
+
+
+def backbone_documents() -> list[dict[str, Any]]:
+    """One document a backbone."""
+    return [backbone_document(name) for name in BACKBONES.names()]
+
+
+def backbone_document(name: str) -> dict[str, Any]:
+    """A backbone, its parameters in its published form, its options and weights."""
+    entry = BACKBONES.get(name)
+    return {
+        "name": entry.name,
+        "family": entry.family,
+        "summary": entry.summary,
+        "parameters": published_parameters(entry),
+        "published_shape": list(entry.published.shape),
+        "weights": list(entry.weights),
+        "options": {k: f.default for k, f in entry.options.model_fields.items()},
+        "paper": entry.paper,
+    }
+
+
+def as_table(documents: list[dict[str, Any]], columns: list[str]) -> str:
+    """Documents as a table for a terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column == "parameters" else "left")
+    for document in documents:
+        table.add_row(*[_text(document[column]) for column in columns])
+    return rendered(table)
+
+
+def as_list(document: dict[str, Any]) -> str:
+    """A document, one line a key."""
+    width = max(len(key) for key in document)
+    return "\n".join(f"{key:<{width}}  {_text(value)}" for key, value in document.items())
+
+
+def rendered(table: Table) -> str:
+    """A table as text of the terminal's width, or of 120 columns elsewhere."""
+    console = Console(file=io.StringIO(), width=_width(), color_system=None)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().rstrip("\n")
+
+
+def _width() -> int:
+    import shutil
+
+    return max(80, shutil.get_terminal_size((120, 24)).columns)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "–"
+    return str(value)

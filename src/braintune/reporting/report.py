@@ -1,0 +1,217 @@
+"""The report: one self-contained page, made from a run folder's files alone."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from braintune.cohort.tables import read_table
+from braintune.errors import InputError
+from braintune.files import read_json, write_text
+from braintune.reporting import figures, findings, participants
+from braintune.reporting.methods import methods_text
+from braintune.reporting.numbers import duration, p_value, rounded, with_interval
+from braintune.run import RunFolder
+from braintune.tasks.task import TASKS, Task
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a finished run left on disk."""
+
+    run: RunFolder
+    metrics: dict[str, Any]
+    cohort: pd.DataFrame
+    predictions: pd.DataFrame
+    histories: list[pd.DataFrame]
+    folds: list[dict[str, Any]]
+    task: Task
+
+
+def write_report(path: Path) -> Path:
+    """Write ``report.html`` into a finished run.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: If the run is not finished.
+    """
+    run = RunFolder.open(path)
+    if not run.is_complete:
+        msg = f"{path} is not finished. Give the same fit command again to finish it."
+        raise InputError(msg)
+    write_text(run.report_file, render(_read(run)))
+    return run.report_file
+
+
+def render(files: RunFiles) -> str:
+    """The page's HTML; everything that comes from files is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("braintune", "reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "interval": with_interval,
+        "rounded": rounded,
+        "p_value": p_value,
+        "duration": duration,
+    }
+    return environment.get_template("report.html.j2").render(_context(files))
+
+
+def _read(run: RunFolder) -> RunFiles:
+    metrics = read_json(run.metrics_file)
+    folders = [run.fold_folder(number) for number in range(metrics["folds"])]
+    model = read_json(run.model_folder / "model.json")
+    kind = run.recipe.task.kind
+    return RunFiles(
+        run=run,
+        metrics=metrics,
+        cohort=read_table(run.cohort_file),
+        predictions=read_table(run.predictions_file),
+        histories=[read_table(folder / "history.tsv").astype("float64") for folder in folders],
+        folds=[read_json(folder / "fold.json") for folder in folders],
+        task=TASKS.get(kind).restore(model["members"][0]["task"]),
+    )
+
+
+def _context(files: RunFiles) -> dict[str, Any]:
+    run, metrics = files.run, files.metrics
+    recipe = run.recipe
+    unit = getattr(files.task, "unit", "")
+    return {
+        "title": f"{recipe.task.target}: {recipe.backbone.name}, {recipe.adapter.name}",
+        "headline": findings.headline(metrics, recipe.task.target, unit),
+        "chance": findings.chance(metrics),
+        "comparisons": findings.against_baselines(metrics),
+        "flow": participants.flow(files.cohort, run.events("excluded")),
+        "demographics": participants.demographics(
+            files.cohort, files.predictions, recipe.task.target
+        ),
+        "metrics": metrics,
+        "unit": unit,
+        "figures": _figures(files),
+        "cases": _cases(files),
+        "folds": files.folds,
+        "openings": len(run.events("test opened")),
+        "resumed": len(run.events("resumed")),
+        "methods": methods_text(recipe, metrics, files.task),
+        "recipe": run.recipe_file.read_text(encoding="utf-8"),
+        "environment": read_json(run.environment_file),
+        "positive": files.task.columns()[-1].removeprefix("p_"),
+    }
+
+
+def _figures(files: RunFiles) -> list[dict[str, str]]:
+    """Each with the caption that says what a failure looks like."""
+    metrics, task = files.metrics, files.task
+    name = metrics["headline"]
+    methods = [metrics["metrics"][name]]
+    methods += [baseline["metrics"][name] for baseline in metrics["baselines"].values()]
+    labels = ["the network", *[b["label"] for b in metrics["baselines"].values()]]
+    shown = [
+        {
+            "svg": figures.intervals(labels, methods, methods[0]["label"]),
+            "caption": "The network above what is predicted without the images, with 95 % intervals"
+            " over subjects. A network that has learnt something stands clear of the others.",
+            "wide": "yes",
+        }
+    ]
+    draw = _regression_figures if task.n_outputs == 1 else _classification_figures
+    shown += draw(files)
+    shown.append(
+        {
+            "svg": figures.learning_curves(files.histories),
+            "caption": "Loss of each fold on training rows (with augmentation) and validation rows."
+            " Validation that rises while training falls is overfitting; two flat lines are a"
+            " network that learns nothing.",
+        }
+    )
+    return shown
+
+
+def _regression_figures(files: RunFiles) -> list[dict[str, str]]:
+    target = files.task.target
+    table = files.predictions
+    truth = table[target].astype("float64").to_numpy()
+    predicted = table[f"predicted_{target}"].astype("float64").to_numpy()
+    adjusted = None
+    if (column := f"adjusted_{target}") in table.columns:
+        adjusted = table[column].astype("float64").to_numpy()
+    return [
+        {
+            "svg": figures.predicted_against_true(truth, predicted, target),
+            "caption": "Out-of-fold predictions. A cloud flatter than the dotted line is pulled to"
+            " the mean; a horizontal one has learnt nothing.",
+        },
+        {
+            "svg": figures.gap_against_true(truth, predicted, adjusted, target),
+            "caption": "The gap over the true value. A falling line is the pull to the mean; the"
+            " adjustment, fitted on validation rows, should lay it flat.",
+        },
+    ]
+
+
+def _classification_figures(files: RunFiles) -> list[dict[str, str]]:
+    task, table = files.task, files.predictions
+    names = [column.removeprefix("p_") for column in task.columns()]
+    code = {name: number for number, name in enumerate(names)}
+    truth = table[task.target].map(code).to_numpy(dtype=np.int64)
+    decided = table["predicted"].map(code).to_numpy(dtype=np.int64)
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(counts, (truth, decided), 1)
+    shown = []
+    if len(names) == 2:
+        score = table[task.columns()[1]].astype("float64").to_numpy()
+        positive = (truth == 1).astype("float64")
+        fold = pd.factorize(table["fold"])[0].astype("float64")
+        shown = [
+            {
+                "svg": figures.roc(positive, score, fold),
+                "caption": f"ROC curves for {names[1]}. Thin: single folds, whose spread shows how"
+                " little one split tells. On the dotted line nothing was learnt.",
+            },
+            {
+                "svg": figures.calibration(positive, score),
+                "caption": "Observed share against predicted probability. Points below the dotted"
+                " line on the right are overconfident.",
+            },
+        ]
+    return [
+        *shown,
+        {
+            "svg": figures.confusion(names, counts),
+            "caption": "Decisions at the operating point. A full column is a network that always"
+            " answers the same.",
+        },
+    ]
+
+
+def _cases(files: RunFiles) -> list[dict[str, str]]:
+    """The scans with the largest errors, with their slices as data in the page."""
+    rows = files.predictions.set_index("scan_id")
+    shown = []
+    for case in read_json(files.run.cases_file):
+        picture = files.run.cases_file.parent / Path(case["picture"]).name
+        row = rows.loc[case["scan_id"]]
+        answers = [
+            f"{column.removeprefix('predicted_').removeprefix('p_')} {float(row[column]):.3g}"
+            for column in files.task.columns()
+        ]
+        shown.append(
+            {
+                "scan": case["scan_id"],
+                "truth": f"{files.task.target} {row[files.task.target]}",
+                "predicted": ", ".join(answers),
+                "data": base64.b64encode(picture.read_bytes()).decode(),
+            }
+        )
+    return shown

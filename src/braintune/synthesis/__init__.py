@@ -1,0 +1,1 @@
+"""Where scans are made: simulated cohorts."""

@@ -1,0 +1,1 @@
+"""Kinds of target: head, loss and metrics."""
