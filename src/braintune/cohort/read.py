@@ -1,5 +1,6 @@
 """Reading a cohort from whatever the user points at."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from braintune.cohort.bids import read_bids
@@ -30,7 +31,7 @@ def read_cohort(source: str | Path, scans: ScansRecipe | None = None) -> Cohort:
     if not source.is_dir():
         raise InputError(f"The cohort {source} does not exist.")
     if (source / STORE_TABLE).is_file():
-        return read_tabular(source / STORE_TABLE)
+        return replace(read_tabular(source / STORE_TABLE), source=source)
     if not any(source.glob("sub-*")):
         msg = (
             f"{source} holds no sub-* folders and is no prepared store. Give a BIDS dataset,"

@@ -1,5 +1,7 @@
 """Reading TSV and CSV tables as text, the way BIDS means them."""
 
+import csv
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -30,10 +32,13 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InputError(f"The table {path} does not exist.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a table of text in UTF-8: {error}.") from None
-    table.columns = [str(name).strip() for name in table.columns]
-    repeated = table.columns[table.columns.duplicated()]
-    if len(repeated):
+    # pandas renames the second of two columns of one name in silence.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = [name.strip() for name in next(csv.reader(file, delimiter=separator))]
+    repeated = [name for name, count in Counter(header).items() if count > 1]
+    if repeated:
         raise InputError(f"{path} has two columns named {listing(repeated)}.")
+    table.columns = [str(name).strip() for name in table.columns]
     return table
 
 

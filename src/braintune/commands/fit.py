@@ -38,7 +38,7 @@ def run(
         Path | None, typer.Option(help="Folder of the prepared store; by default in the cache.")
     ] = None,
     workers: Workers = None,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(help="Processes that fit together.")] = 1,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60.0,
     as_json: AsJson = False,

@@ -15,9 +15,11 @@ import pandas as pd
 from braintune.cohort.cohort import Cohort
 from braintune.cohort.labels import looks_numeric, numbers
 from braintune.errors import BraintuneError, InputError, listing
-from braintune.recipe import CrossValidation, HoldOut, LeaveOneSiteOut, Protocol, TrainRecipe
+from braintune.recipe import CrossValidation, HoldOut, LeaveOneSiteOut, Protocol
+from braintune.tasks.task import FloatArray, Task
 
 Rows = npt.NDArray[np.intp]
+Strata = npt.NDArray[np.int64]
 PARTS = ("train", "validation", "test")
 
 
@@ -43,36 +45,39 @@ class Fold:
 
 
 def make_folds(
-    cohort: Cohort,
-    target_strata: npt.NDArray[np.int64],
-    protocol: Protocol,
-    train: TrainRecipe,
-    seed: int,
+    cohort: Cohort, task: Task, truth: FloatArray, protocol: Protocol, validation: float, seed: int
 ) -> list[Fold]:
     """Split a cohort by a protocol.
 
+    Test rows are dealt over strata of all rows, validation rows over strata of the others alone,
+    so that no target of a test row has a say in how its fold is trained.
+
     Args:
         cohort: One row a scan.
-        target_strata: Groups of like targets, one a row, that folds are balanced over.
+        task: For the strata of the target that folds are balanced over.
+        truth: The encoded target of each row.
         protocol: How to split.
-        train: For the share of training subjects that validate.
+        validation: The share of the training subjects that validates.
         seed: The same seed gives the same folds.
 
     Raises:
         InputError: If a column is missing, there are too few subjects, or a subject would be on
             two sides.
     """
+    for name in protocol.stratify:
+        cohort.column(name)
     groups = _groups(cohort, protocol.group)
-    strata = _strata(cohort, target_strata, protocol.stratify)
+    strata = _strata(cohort.table, task.strata(truth), protocol.stratify)
     random = np.random.default_rng([seed, 11])
     sides = _SPLITTERS[protocol.kind](cohort, groups, strata, protocol, random)
     folds: list[Fold] = []
     for name, test in sides:
         rest = np.setdiff1d(np.arange(len(cohort)), test)
         inner = np.random.default_rng([seed, 12, len(folds)])
-        validation = _validation_rows(groups, strata, rest, train.validation, inner)
-        fold = Fold(name, np.setdiff1d(rest, validation), validation, np.sort(test))
-        _demand_all_classes(fold, target_strata)
+        inner_strata = _strata(cohort.table.iloc[rest], task.strata(truth[rest]), protocol.stratify)
+        hand = deal(groups[rest], inner_strata, max(2, round(1 / validation)), inner)
+        fold = Fold(name, rest[hand > 0], rest[hand == 0], np.sort(test))
+        _demand_all_classes(fold, task, truth)
         folds.append(fold)
     check_disjoint(folds, groups)
     return folds
@@ -103,7 +108,7 @@ def check_disjoint(folds: Sequence[Fold], groups: npt.NDArray[np.int64]) -> None
 
 def deal(
     groups: npt.NDArray[np.int64],
-    strata: npt.NDArray[np.int64],
+    strata: Strata,
     hands: int,
     random: np.random.Generator,
 ) -> npt.NDArray[np.int64]:
@@ -111,7 +116,8 @@ def deal(
 
     Args:
         groups: The group of each row.
-        strata: The stratum of each row; a group counts as of the stratum of its first row.
+        strata: What is balanced, of shape (rows, columns), the most important column first; a group
+            counts as its first row does.
         hands: How many hands there are.
         random: The source of chance.
 
@@ -119,11 +125,13 @@ def deal(
         The hand of each row.
     """
     ids, first = np.unique(groups, return_index=True)
-    order = random.permutation(len(ids))
-    # Strata come in a random order too, so that the first hand is not always the largest.
-    _, rank = np.unique(strata[first], return_inverse=True)
-    rank = random.permutation(rank.max() + 1)[rank]
-    order = order[np.argsort(rank[order], kind="stable")]
+    # Values come in a random order, so that the first hand does not always get the odd ones, and
+    # so do groups of the same values.
+    keys = [random.permutation(len(ids))]
+    for column in strata[first].T[::-1]:
+        _, rank = np.unique(column, return_inverse=True)
+        keys.append(random.permutation(rank.max() + 1)[rank])
+    order = np.lexsort(keys)
     hand = np.empty(len(ids), dtype=np.int64)
     hand[order] = np.arange(len(ids)) % hands
     return hand[np.searchsorted(ids, groups)]
@@ -143,18 +151,15 @@ def _groups(cohort: Cohort, column: str) -> npt.NDArray[np.int64]:
     return pd.factorize(values)[0].astype(np.int64)
 
 
-def _strata(
-    cohort: Cohort, target: npt.NDArray[np.int64], columns: list[str]
-) -> npt.NDArray[np.int64]:
-    """One number for each combination of the target's strata and the columns'."""
-    keys = [pd.Series(target).astype(str)]
+def _strata(table: pd.DataFrame, target: npt.NDArray[np.int64], columns: list[str]) -> Strata:
+    """The target's strata, then the columns', numbers cut into quarters."""
+    keys = [target]
     for name in columns:
-        column = cohort.column(name).reset_index(drop=True)
-        if looks_numeric(column) and column.nunique() > 5:
+        column = table[name].reset_index(drop=True)
+        if looks_numeric(column) and len(column.dropna().unique()) > 5:
             column = pd.qcut(numbers(column), 4, duplicates="drop")
-        keys.append(column.astype(str))
-    combined = pd.concat(keys, axis=1).agg("|".join, axis=1)
-    return pd.factorize(combined, sort=True)[0].astype(np.int64)
+        keys.append(pd.factorize(column.astype(str), sort=True)[0].astype(np.int64))
+    return np.stack(keys, axis=1)
 
 
 Sides = list[tuple[str, Rows]]
@@ -163,7 +168,7 @@ Sides = list[tuple[str, Rows]]
 def _cross_validation(
     cohort: Cohort,
     groups: npt.NDArray[np.int64],
-    strata: npt.NDArray[np.int64],
+    strata: Strata,
     protocol: CrossValidation,
     random: np.random.Generator,
 ) -> Sides:
@@ -182,7 +187,7 @@ def _cross_validation(
 def _hold_out(
     cohort: Cohort,
     groups: npt.NDArray[np.int64],
-    strata: npt.NDArray[np.int64],
+    strata: Strata,
     protocol: HoldOut,
     random: np.random.Generator,
 ) -> Sides:
@@ -211,7 +216,7 @@ def _hold_out(
 def _leave_one_site_out(
     cohort: Cohort,
     groups: npt.NDArray[np.int64],
-    strata: npt.NDArray[np.int64],
+    strata: Strata,
     protocol: LeaveOneSiteOut,
     random: np.random.Generator,
 ) -> Sides:
@@ -251,22 +256,9 @@ def _refuse_torn(
         raise InputError(msg)
 
 
-def _validation_rows(
-    groups: npt.NDArray[np.int64],
-    strata: npt.NDArray[np.int64],
-    rows: Rows,
-    share: float,
-    random: np.random.Generator,
-) -> Rows:
-    hands = max(2, round(1 / share))
-    hand = deal(groups[rows], strata[rows], hands, random)
-    return np.asarray(rows[hand == 0])
-
-
-def _demand_all_classes(fold: Fold, strata: npt.NDArray[np.int64]) -> None:
+def _demand_all_classes(fold: Fold, task: Task, truth: FloatArray) -> None:
     """Refuse to train without a class that is there to be told apart."""
-    missing = set(strata) - set(strata[fold.train])
-    if missing:
+    if task.n_outputs > 1 and set(truth) != set(truth[fold.train]):
         msg = (
             f"Fold {fold.name} would train without one of the classes, for want of subjects."
             " Use fewer folds, or leave that class out with 'task: {labels: [...]}'."

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,11 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
     """
     if not path.exists():
         return None
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is no checkpoint. Delete it to begin its fold again.")
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-        return Checkpoint(**values)
-    except (pickle.UnpicklingError, RuntimeError, TypeError, EOFError) as error:
+        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         msg = f"{path} is no checkpoint ({reason}). Delete it to begin its fold again."
         raise InputError(msg) from None

@@ -10,14 +10,20 @@ import torch
 from braintune.cohort.cohort import Cohort
 from braintune.cohort.tables import write_table_text
 from braintune.console import progress
-from braintune.errors import InputError
+from braintune.errors import InputError, listing
 from braintune.evaluation.splits import splits_table
 from braintune.files import digest, write_json, write_text
 from braintune.fitting.batches import steps_per_epoch
 from braintune.fitting.fold import fit_fold, is_done
 from braintune.fitting.interrupt import stop_on_signals
+from braintune.fitting.network import blank_images, outline
 from braintune.fitting.plan import FitPlan, plan_fit, refuse_equal_scans
-from braintune.fitting.precision import Precision, choose_precision, keep_freed_memory
+from braintune.fitting.precision import (
+    Precision,
+    choose_precision,
+    find_overhang,
+    keep_freed_memory,
+)
 from braintune.fitting.scoring import finish_run
 from braintune.fitting.training import Machinery
 from braintune.imaging.preparation import fingerprint
@@ -26,13 +32,15 @@ from braintune.imaging.stores import store_for
 from braintune.recipe import Recipe
 from braintune.run import RunFolder, describe_environment
 
+_ACCELERATORS = ("auto", "cpu", "cuda")
+
 
 @dataclass(frozen=True)
 class Execution:
     """Where and how a fit runs; none of it changes what is learnt.
 
     Attributes:
-        accelerator: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        accelerator: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
         devices: How many processes fit together, one a device.
         workers: Processes that prepare scans, by default one a core.
         store: Folder of the prepared store; by default one in the cache.
@@ -69,11 +77,11 @@ def fit(recipe: Recipe, cohort: Cohort, out: Path, execution: Execution | None =
     """
     execution = execution or Execution()
     run = RunFolder(out)
-    plan_fit(recipe, cohort)
+    plan = plan_fit(recipe, cohort)
     run.check_free(recipe)
-    fabric = _launch(recipe, execution)
-    plan, prepared = _prepare(recipe, cohort, fabric, execution)
-    precision = choose_precision(recipe.train.precision, fabric.device)
+    precision = _precision(plan, execution)
+    fabric = _launch(recipe, execution, precision)
+    plan, prepared = _prepare(plan, fabric, execution)
     if fabric.is_global_zero:
         _begin(run, plan, prepared, precision)
     fabric.barrier()
@@ -86,7 +94,23 @@ def fit(recipe: Recipe, cohort: Cohort, out: Path, execution: Execution | None =
     return run
 
 
-def _launch(recipe: Recipe, execution: Execution) -> lightning_fabric.Fabric:
+def _precision(plan: FitPlan, execution: Execution) -> Precision:
+    """What the device is fast at, if it is right for the network."""
+    if execution.accelerator not in _ACCELERATORS:
+        allowed = listing(_ACCELERATORS)
+        raise InputError(f"Unknown accelerator {execution.accelerator!r}. Available: {allowed}.")
+    if execution.accelerator == "cuda" and not torch.cuda.is_available():
+        raise InputError("There is no CUDA device here. Leave --accelerator out, or set it to cpu.")
+    overhanging = find_overhang(outline(plan.recipe, plan.task), blank_images(plan.recipe))
+    return choose_precision(plan.recipe.train.precision, _device(execution), overhanging)
+
+
+def _device(execution: Execution) -> torch.device:
+    is_cpu = execution.accelerator == "cpu" or not torch.cuda.is_available()
+    return torch.device("cpu" if is_cpu else "cuda")
+
+
+def _launch(recipe: Recipe, execution: Execution, precision: Precision) -> lightning_fabric.Fabric:
     """Start the processes that fit together; each of them runs on from here."""
     if recipe.train.batch_size % execution.devices:
         msg = (
@@ -94,26 +118,22 @@ def _launch(recipe: Recipe, execution: Execution) -> lightning_fabric.Fabric:
             f" {execution.devices} devices evenly."
         )
         raise InputError(msg)
-    if execution.accelerator == "cuda" and not torch.cuda.is_available():
-        raise InputError("There is no CUDA device here. Leave --accelerator out, or set it to cpu.")
-    is_cpu = execution.accelerator == "cpu" or not torch.cuda.is_available()
-    device = torch.device("cpu" if is_cpu else "cuda")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = lightning_fabric.Fabric(
-        accelerator=execution.accelerator if execution.accelerator != "auto" else device.type,
+        accelerator=_device(execution).type,
         devices=execution.devices,
         strategy="ddp" if execution.devices > 1 else "auto",
-        precision=choose_precision(recipe.train.precision, device).fabric,
+        precision=precision.fabric,
     )
     fabric.launch()
     return fabric
 
 
 def _prepare(
-    recipe: Recipe, cohort: Cohort, fabric: lightning_fabric.Fabric, execution: Execution
+    plan: FitPlan, fabric: lightning_fabric.Fabric, execution: Execution
 ) -> tuple[FitPlan, Prepared]:
     """Prepare the scans that have a target, once; the other processes find them there."""
-    plan = plan_fit(recipe, cohort)
+    recipe = plan.recipe
     store = execution.store or store_for(plan.cohort, recipe.prepare)
     with fabric.rank_zero_first():
         prepared = prepare(

@@ -1,6 +1,7 @@
 """A recipe made into a network: backbone, weights, adapter and head, and its audit without data."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from braintune.adapters import adapter as adapters
 from braintune.adapters.adapter import ParameterAudit, adapt, audit_parameters
 from braintune.models import backbone as backbones
 from braintune.models.backbone import InputShape, build_backbone
-from braintune.models.weights import load_backbone
+from braintune.models.weights import demand_fit, load_backbone, read_tensors
 from braintune.recipe import Recipe
 from braintune.tasks.task import Task, make_task
 
@@ -54,15 +55,23 @@ def outline(recipe: Recipe, task: Task) -> Network:
     """The network without memory for its parameters: fit to count and check, not to compute.
 
     Raises:
-        InputError: If a name, an option or the shape does not fit.
+        InputError: If a name, an option, the shape or the weights do not fit.
     """
     chosen = recipe.backbone
     backbones.check_options(chosen.name, chosen.options)
     adapters.check_options(recipe.adapter.name, recipe.adapter.options)
     with torch.device("meta"):
         backbone = build_backbone(chosen.name, input_shape(recipe), chosen.options)
+        if chosen.weights != "none":
+            demand_fit(read_tensors(path := Path(chosen.weights)), backbone, path)
         adapt(backbone, recipe.adapter.name, recipe.adapter.options)
         return Network(backbone, task.head(backbone.n_features))
+
+
+def blank_images(recipe: Recipe) -> torch.Tensor:
+    """What the outline is shown: one scan without memory for its voxels."""
+    shape = input_shape(recipe)
+    return torch.empty(1, shape.channels, *shape.shape, device="meta")
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,8 @@ def _activation_bytes(network: Network, recipe: Recipe) -> int:
 
     leaves = [module for module in network.modules() if not list(module.children())]
     handles = [leaf.register_forward_hook(count) for leaf in leaves]
-    shape = input_shape(recipe)
     with torch.no_grad():
-        network.eval()(torch.empty(1, shape.channels, *shape.shape, device="meta"))
+        network.eval()(blank_images(recipe))
     for handle in handles:
         handle.remove()
     return total

@@ -47,7 +47,7 @@ def plan_fit(recipe: Recipe, cohort: Cohort) -> FitPlan:
     cohort = cohort.keep(known, _reasons(cohort, recipe.task.target))
     truth = encoded[known.to_numpy()]
     _demand_subjects(cohort, task, truth, recipe)
-    folds = make_folds(cohort, task.strata(truth), recipe.protocol, recipe.train, recipe.seed)
+    folds = make_folds(cohort, task, truth, recipe.protocol, recipe.train.validation, recipe.seed)
     return FitPlan(recipe, cohort, task, truth, folds)
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
+
+from braintune.errors import InputError
 
 # glibc's mallopt: the names of the two parameters, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -36,18 +39,72 @@ class Precision:
         return tensor.contiguous(memory_format=torch.channels_last_3d)
 
 
-def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
+def choose_precision(
+    wanted: Literal["auto", "fp32", "bf16"], device: torch.device, overhanging: str | None = None
+) -> Precision:
     """Take what was asked for, or bfloat16 where the hardware multiplies it natively.
 
     Channels-last is faster for 3D convolutions on processors and on GPUs with tensor cores, by 1.2
     to 2 times on the processors measured (`benchmarks/`).
+
+    Args:
+        wanted: What the recipe says.
+        device: Where the network computes.
+        overhanging: The name of a convolution that `find_overhang` found, if it will be trained.
+
+    Raises:
+        InputError: If bfloat16 is asked for where it would give wrong gradients.
     """
+    is_cpu = device.type == "cpu"
+    if is_cpu and overhanging is not None:
+        if wanted == "bf16":
+            msg = (
+                f"train.precision bf16 gives wrong gradients on processors for {overhanging}, whose"
+                " input is smaller than its kernel. Set it to auto or fp32, or enlarge"
+                " prepare.shape."
+            )
+            raise InputError(msg)
+        return Precision("fp32", channels_last=True)
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported()
     else:
-        native = device.type == "cpu" and _multiplies_bf16()
+        native = is_cpu and _multiplies_bf16()
     dtype = wanted if wanted != "auto" else ("bf16" if native else "fp32")
     return Precision(dtype, channels_last=device.type in {"cpu", "cuda"})
+
+
+def find_overhang(network: nn.Module, images: torch.Tensor) -> str | None:
+    """The first convolution whose input is smaller than its kernel, which bfloat16 gets wrong.
+
+    oneDNN's bfloat16 weight gradient of such convolutions holds memory that nobody wrote (torch
+    2.13 on AVX-512 processors; `tests/fitting/test_precision.py` shows it): no error is raised, and
+    values can be of any size. Even kernels with padding are taken as too large as well.
+
+    Args:
+        network: On any device; on ``meta`` nothing is computed.
+        images: An input, of shape (batch, channels, x, y, z).
+    """
+    found: list[str] = []
+
+    def look(name: str, layer: nn.modules.conv._ConvNd, inputs: tuple[torch.Tensor, ...]) -> None:
+        reach = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+        sizes = inputs[0].shape[2:]
+        padded = layer.padding not in ("valid", (0,) * len(reach))
+        if any(n < r for n, r in zip(sizes, reach, strict=True)) or (
+            padded and any(k % 2 == 0 for k in layer.kernel_size)
+        ):
+            found.append(name)
+
+    handles = [
+        layer.register_forward_pre_hook(lambda layer, x, name=name: look(name, layer, x))
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.modules.conv._ConvNd)
+    ]
+    with torch.no_grad():
+        network.eval()(images)
+    for handle in handles:
+        handle.remove()
+    return found[0] if found else None
 
 
 def _multiplies_bf16() -> bool:

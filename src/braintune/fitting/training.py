@@ -187,10 +187,14 @@ class FoldTrainer:
             with fabric.no_backward_sync(self._wrapped, enabled=index < len(parts) - 1):
                 fabric.backward(loss)
             total += float(loss.detach())
-        if not np.isfinite(total):
+        norm = fabric.clip_gradients(
+            self._wrapped,
+            self._optimiser,
+            max_norm=self._train.clip or float("inf"),
+            error_if_nonfinite=False,
+        )
+        if not np.isfinite([total, float(norm or 0.0)]).all():
             raise BraintuneError(self._not_a_number(step, parts))
-        if self._train.clip is not None:
-            fabric.clip_gradients(self._wrapped, self._optimiser, max_norm=self._train.clip)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         if self._average is not None:
@@ -324,8 +328,9 @@ class FoldTrainer:
         rows = [int(row) for part, _ in parts for row in part]
         scans = listing(self._data.loader.scan_ids[row] for row in rows)
         return (
-            f"The loss of step {step + 1} in fold {self._data.fold.name} is not a number (scans"
-            f" {scans}). Try a lower train.lr, or train.precision fp32. The last checkpoint stays."
+            f"Step {step + 1} of fold {self._data.fold.name} gave a loss or a gradient that is no"
+            f" number (scans {scans}). Try a lower train.lr, or train.precision fp32. The last"
+            " checkpoint is kept."
         )
 
 

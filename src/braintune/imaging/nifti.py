@@ -90,7 +90,7 @@ def write_volume(path: Path, data: npt.NDArray[Any], affine: Affine) -> None:
     image.header.set_xyzt_units("mm", "sec")
     content = image.to_bytes()
     if path.name.endswith(".gz"):
-        content = igzip.compress(content, compresslevel=2)
+        content = igzip.compress(content, compresslevel=2, mtime=0)
     write_bytes(path, content)
 
 

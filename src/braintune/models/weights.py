@@ -55,6 +55,17 @@ def load_weights(network: nn.Module, path: Path) -> LoadReport:
             shape, or not finite.
     """
     state = read_tensors(path)
+    demand_fit(state, network, path)
+    network.load_state_dict(state)
+    return LoadReport(len(state), sum(value.numel() for value in state.values()))
+
+
+def demand_fit(state: dict[str, torch.Tensor], network: nn.Module, path: Path) -> None:
+    """Make sure that tensors are a network's whole state.
+
+    Raises:
+        InputError: With every key that is missing, unknown, of another shape, or not finite.
+    """
     expected = network.state_dict()
     problems = [f"missing {key}" for key in expected if key not in state]
     problems += [f"unknown {key}" for key in state if key not in expected]
@@ -71,8 +82,6 @@ def load_weights(network: nn.Module, path: Path) -> LoadReport:
     if problems:
         msg = f"{path} does not fit the network, nothing was loaded: {listing(problems)}."
         raise InputError(msg)
-    network.load_state_dict(state)
-    return LoadReport(len(state), sum(value.numel() for value in state.values()))
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

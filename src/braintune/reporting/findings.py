@@ -4,6 +4,8 @@ from typing import Any
 
 from braintune.reporting.numbers import p_value, rounded, with_interval
 
+_LEVEL = 0.05
+
 
 def headline(metrics: dict[str, Any], target: str, unit: str) -> str:
     """The first sentence of a report."""
@@ -52,7 +54,8 @@ def chance(metrics: dict[str, Any]) -> str | None:
 
 
 def _verdict(gain: dict[str, Any], sign: int) -> str:
-    if gain["low"] is None:
+    """Settled only if the interval over subjects and, over several folds, the test agree."""
+    if gain["low"] is None or (gain["p_holm"] is not None and gain["p_holm"] >= _LEVEL):
         return "open"
     low, high = sorted((sign * gain["low"], sign * gain["high"]))
     return "better" if low > 0 else "worse" if high < 0 else "open"

@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from braintune.imaging.nifti import Affine, FloatArray
+from braintune.imaging.grid import ras_grid, resample, world_center
+from braintune.imaging.nifti import Affine, FloatArray, Volume
 
 # Axis of the right hippocampus from head to tail, in MNI millimetres; the left one is its mirror.
 _HIPPOCAMPUS_AXIS = ((22, -10, -21), (27, -17, -18), (30, -25, -13), (29, -32, -7), (24, -37, -2))
 _HIPPOCAMPUS_RADIUS = 7.0
 # The box, in MNI millimetres, that holds the lateral and third ventricles.
 _VENTRICLE_BOX = ((-38, 38), (-48, 36), (-14, 32))
+_DRAWN_MM = 2
 _DEEP_MM = 17.0
 _CORTEX_MM = 22.0
 _SHELL_MM = 8.0
@@ -42,7 +44,26 @@ class Anatomy:
 
 @lru_cache(maxsize=2)
 def mni152(spacing: int = 2) -> Anatomy:
-    """The MNI152 2009a template with its regions, at a whole number of millimetres."""
+    """The MNI152 2009a template with its regions, at a whole number of millimetres.
+
+    Regions are drawn at 2 mm or finer, and averaged over larger voxels.
+    """
+    fine = _drawn(min(spacing, _DRAWN_MM))
+    if spacing <= _DRAWN_MM:
+        return fine
+    whole = Volume(fine.t1, fine.affine)
+    extent = np.array(fine.t1.shape) * _DRAWN_MM
+    x, y, z = (int(n) for n in -(-extent // spacing))
+    grid = ras_grid((x, y, z), float(spacing), world_center(whole))
+
+    def coarse(data: FloatArray) -> FloatArray:
+        return resample(Volume(data, fine.affine), grid)
+
+    regions = {name: coarse(region) for name, region in fine.regions.items()}
+    return Anatomy(coarse(fine.t1), grid.affine, regions)
+
+
+def _drawn(spacing: int) -> Anatomy:
     from nilearn import datasets
 
     template = datasets.load_mni152_template(resolution=spacing)

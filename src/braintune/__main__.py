@@ -1,0 +1,6 @@
+"""``python -m braintune``."""
+
+from braintune.commands.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Fixtures that many tests share: simulated cohorts, tiny recipes, one finished run."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from braintune.recipe import Recipe
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One thread a test process, and a cache of its own."""
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ["BRAINTUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["COLUMNS"] = "160"
+
+
+@pytest.fixture(scope="session")
+def ixi() -> Path:
+    """124 real brains, where they are."""
+    folder = SHARED_DATA / "ixi"
+    if not folder.is_dir():
+        pytest.skip("the real scans of IXI are not beside the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cohort_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated BIDS cohort: 32 subjects at 6 mm from two sites."""
+    from braintune.synthesis.population import SimulationRecipe
+    from braintune.synthesis.simulate import simulate
+
+    out = tmp_path_factory.mktemp("simulated") / "cohort"
+    simulate(out, SimulationRecipe(subjects=32, sites=2, spacing=6))
+    return out
+
+
+@pytest.fixture(scope="session")
+def sessions_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated BIDS cohort: 20 subjects with two sessions each."""
+    from braintune.synthesis.population import SimulationRecipe
+    from braintune.synthesis.simulate import simulate
+
+    out = tmp_path_factory.mktemp("simulated") / "sessions"
+    simulate(out, SimulationRecipe(subjects=20, sessions=2, sites=2, spacing=6, seed=1))
+    return out
+
+
+def tiny_values(**changes: Any) -> dict[str, Any]:
+    """A recipe that fits in a second; sections are replaced key by key."""
+    values: dict[str, Any] = {
+        "task": {"kind": "classification", "target": "dx"},
+        "prepare": {"spacing": 6.0, "shape": [32, 36, 32]},
+        "backbone": {"name": "sfcn", "channels": [4, 8], "norm": "instance"},
+        "train": {"epochs": 2, "batch_size": 4, "lr": 1e-3, "augment": "light"},
+        "protocol": {"kind": "cross-validation", "folds": 2},
+    }
+    for section, change in changes.items():
+        is_section = isinstance(change, dict) and "kind" not in change and "name" not in change
+        values[section] = {**values.get(section, {}), **change} if is_section else change
+    return values
+
+
+def tiny_recipe(**changes: Any) -> Recipe:
+    """`tiny_values` as a recipe."""
+    return Recipe.parse(tiny_values(**changes))
+
+
+@pytest.fixture(scope="session")
+def finished_run(cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the tiny recipe on the simulated cohort, with its report."""
+    from braintune.cohort.read import read_cohort
+    from braintune.fitting.fit import fit
+    from braintune.reporting.report import write_report
+
+    out = tmp_path_factory.mktemp("runs") / "dx"
+    fit(tiny_recipe(), read_cohort(cohort_folder), out)
+    write_report(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def finished_age_run(cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished regression of age."""
+    from braintune.cohort.read import read_cohort
+    from braintune.fitting.fit import fit
+    from braintune.reporting.report import write_report
+
+    out = tmp_path_factory.mktemp("runs") / "age"
+    recipe = tiny_recipe(
+        task={"kind": "regression", "target": "age"}, train={"ema": 0.9, "validation": 0.4}
+    )
+    fit(recipe, read_cohort(cohort_folder), out)
+    write_report(out)
+    return out
+
+
+@pytest.fixture
+def write_scan(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small NIfTI file with any array, affine and header."""
+
+    def write(
+        name: str,
+        data: np.ndarray | None = None,
+        affine: np.ndarray | None = None,
+        change: Callable[[Any], None] | None = None,
+    ) -> Path:
+        if data is None:
+            data = np.random.default_rng(0).integers(1, 100, (12, 14, 10)).astype(np.int16)
+        image = nib.Nifti1Image(data, np.diag([2.0, 2, 2, 1]) if affine is None else affine)
+        if change is not None:
+            change(image)
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(image, path)
+        return path
+
+    return write

@@ -1,0 +1,121 @@
+"""bfloat16 is taken only where its gradients are right."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from braintune.errors import InputError
+from braintune.fitting.precision import (
+    choose_precision,
+    find_overhang,
+)
+from braintune.models.backbone import BACKBONES, InputShape, build_backbone
+from models.test_backbones import TINY
+
+CPU = torch.device("cpu")
+
+
+def poison() -> None:
+    """Leave NaN in memory that is handed out next, so that reading unwritten memory shows."""
+    blocks = [torch.full((n,), float("nan")) for n in (500, 5000, 50_000, 500_000)] * 4
+    del blocks
+
+
+def watch(network: nn.Module) -> dict[str, list[torch.Tensor]]:
+    """Keep what goes into each convolution, and the gradient that comes back to it."""
+    seen: dict[str, list[torch.Tensor]] = {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv3d):
+            seen[name] = []
+            layer.register_forward_hook(
+                lambda _, x, __, kept=seen[name]: kept.append(x[0].detach())
+            )
+            layer.register_full_backward_hook(
+                lambda _, __, grad, kept=seen[name]: kept.append(grad[0].detach())
+            )
+    return seen
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+@pytest.mark.parametrize("edge", [48, 96])
+def test_gradients_are_right_in_the_precision_that_is_chosen(name: str, edge: int) -> None:
+    """Each convolution's weight gradient against the one computed in float32 from what it saw."""
+    torch.manual_seed(0)
+    shape = (edge, edge, edge)
+    network = build_backbone(name, InputShape(1, shape), TINY.get(name, {}))
+    images = torch.randn(2, 1, *shape)
+    precision = choose_precision("auto", CPU, find_overhang(network, images[:1]))
+    network.train().to(memory_format=torch.channels_last_3d)
+    seen = watch(network)
+    poison()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision.dtype == "bf16"):
+        output = network(precision.arrange(images).requires_grad_())
+    poison()
+    (output.float() * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
+    for key, (given, returned) in seen.items():
+        layer = network.get_submodule(key)
+        expected = torch.nn.grad.conv3d_weight(
+            given.float(),
+            layer.weight.shape,
+            returned.float(),
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+        )
+        gap = (layer.weight.grad - expected).norm() / expected.norm()
+        assert gap < 0.05, key
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "overhangs"),
+    [
+        (nn.Conv3d(1, 2, 3, padding=1), (3, 3, 3), False),
+        (nn.Conv3d(1, 2, 3, padding=1), (3, 2, 3), True),
+        (nn.Conv3d(1, 2, 1), (1, 1, 1), False),
+        (nn.Conv3d(1, 2, 3, padding=2, dilation=2), (5, 5, 5), False),
+        (nn.Conv3d(1, 2, 3, padding=2, dilation=2), (5, 4, 5), True),
+        (nn.Conv3d(1, 2, 4, stride=4), (8, 8, 8), False),
+        (nn.Conv3d(1, 2, 2, padding=1), (8, 8, 8), True),
+    ],
+)
+def test_overhanging_kernels_are_found(
+    layer: nn.Module, shape: tuple[int, int, int], overhangs: bool
+) -> None:
+    network = nn.Sequential(nn.Identity(), layer)
+    assert find_overhang(network, torch.zeros(1, 1, *shape)) == ("1" if overhangs else None)
+
+
+def test_bf16_is_refused_where_it_is_wrong_and_never_chosen() -> None:
+    assert choose_precision("auto", CPU, "layer4.0.conv2").dtype == "fp32"
+    assert choose_precision("fp32", CPU, None).fabric == "32-true"
+    assert choose_precision("bf16", CPU, None).fabric == "bf16-mixed"
+    with pytest.raises(InputError, match=r"wrong gradients on processors for layer4.0.conv2"):
+        choose_precision("bf16", CPU, "layer4.0.conv2")
+
+
+def test_images_are_arranged_as_the_precision_says() -> None:
+    arranged = choose_precision("auto", CPU).arrange(torch.zeros(1, 2, 3, 4, 5))
+    assert arranged.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_keeping_freed_memory_keeps_it() -> None:
+    """After the call, freeing and asking again gives the same pages."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only glibc gives memory back")
+    program = (
+        "import torch, resource\n"
+        "from braintune.fitting.precision import keep_freed_memory\n"
+        "{}\n"
+        "for _ in range(3): torch.ones(5_000_000)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(20): torch.ones(5_000_000)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    faults = []
+    for call in ("keep_freed_memory()", ""):
+        command = [sys.executable, "-c", program.format(call)]
+        faults.append(int(subprocess.check_output(command, text=True)))
+    assert faults[0] < faults[1] / 2

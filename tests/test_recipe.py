@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from braintune.errors import InputError
+from braintune.recipe import Recipe, read_preparation
+from conftest import tiny_values
+
+
+def parse(**changes: object) -> Recipe:
+    return Recipe.parse(tiny_values(**changes))
+
+
+def test_a_recipe_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    recipe = parse(task={"kind": "regression", "target": "age", "loss": "mse"})
+    (tmp_path / "r.yaml").write_text(recipe.dump())
+    assert Recipe.read(tmp_path / "r.yaml") == recipe
+    assert recipe.task.options == {"loss": "mse"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": {"epoch": 3}}, r"Unknown key 'train.epoch'. Did you mean 'epochs'\?"),
+        (
+            {"protocol": {"kind": "cross-validation", "fold": 3}},
+            r"Unknown key 'protocol.fold'. Did you mean 'folds'\?",
+        ),
+        ({"protocol": {"kind": "cv"}}, "cross-validation"),
+        ({"prepare": {"shape": [1, 2, 3000]}}, "at most 1024 voxels"),
+        ({"train": {"lr": -1}}, "greater than 0"),
+        ({"task": {"kind": "regression"}}, r"'task.target' is missing"),
+        ({"task": {"kind": "regression", "target": "scan_id"}}, "is an identifier"),
+        ({"adaptor": {"name": "lora"}}, r"Unknown key 'adaptor'. Did you mean 'adapter'\?"),
+    ],
+)
+def test_mistakes_are_named_with_a_remedy(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(**changes)
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        parse(train={"epoch": 3, "lr": "fast"})
+    assert "train.epoch" in str(caught.value)
+    assert "train.lr" in str(caught.value)
+
+
+def test_overrides_change_values_and_keep_types(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(tiny_values()))
+    recipe = Recipe.read(
+        tmp_path / "r.yaml",
+        ["train.lr=1e-4", "prepare.shape=[16,16,16]", "adapter.name=lora", "adapter.rank=2"],
+    )
+    assert recipe.train.lr == 1e-4
+    assert recipe.prepare.shape == (16, 16, 16)
+    assert recipe.adapter.options == {"rank": 2}
+
+
+@pytest.mark.parametrize("override", ["train.lr", "=3", "train.lr.x=1", "train.lr=[1"])
+def test_wrong_overrides_are_refused(tmp_path: Path, override: str) -> None:
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(tiny_values()))
+    with pytest.raises(InputError, match="--set"):
+        Recipe.read(tmp_path / "r.yaml", [override])
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "just words", "\x00"])
+def test_what_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"r\.yaml"):
+        Recipe.read(tmp_path / "r.yaml")
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("a: " + "x" * 1_100_000)
+    with pytest.raises(InputError, match="larger than 1 MB"):
+        Recipe.read(tmp_path / "r.yaml")
+
+
+def test_preparation_comes_from_recipe_filters_and_overrides(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(tiny_values(scans={"desc": "brain"})))
+    scans, prepare = read_preparation(tmp_path / "r.yaml", ["spacing=3"], {"space": "MNI"})
+    assert (scans.desc, scans.space) == ("brain", "MNI")
+    assert (prepare.spacing, prepare.shape) == (3.0, (32, 36, 32))
+    with pytest.raises(InputError, match="Did you mean 'spacing'"):
+        read_preparation(None, ["spacings=3"], {})
