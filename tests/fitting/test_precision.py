@@ -109,9 +109,9 @@ def test_keeping_freed_memory_keeps_it() -> None:
         "import torch, resource\n"
         "from braintune.fitting.precision import keep_freed_memory\n"
         "{}\n"
-        "for _ in range(3): torch.ones(5_000_000)\n"
+        "for _ in range(3): torch.ones(20_000_000)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(20): torch.ones(5_000_000)\n"
+        "for _ in range(20): torch.ones(20_000_000)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
     )
     faults = []
