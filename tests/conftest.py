@@ -1,14 +1,18 @@
 """Fixtures that many tests share: simulated cohorts, tiny recipes, one finished run."""
 
 import os
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 
+from braintune.commands.main import main
 from braintune.recipe import Recipe
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -122,6 +126,47 @@ def write_scan(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         nib.save(image, path)
+        return path
+
+    return write
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def braintune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run ``braintune`` with some arguments."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["braintune", *map(str, arguments)])
+        status: Any = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return Outcome(int(status), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write the tiny recipe, changed section by section."""
+
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(tiny_values(**changes)))
         return path
 
     return write

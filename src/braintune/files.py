@@ -14,7 +14,7 @@ from typing import Any
 from braintune.errors import InputError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
 _NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST}
 
 
@@ -116,13 +116,21 @@ def append_line(path: Path, document: Any) -> None:
     with explained(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            os.write(descriptor, line.encode())
+            _append_whole(descriptor, line.encode())
         finally:
             os.close(descriptor)
 
 
+def _append_whole(descriptor: int, line: bytes) -> None:
+    """Append all of a line, or none of it where the disk has no room for all."""
+    before = os.fstat(descriptor).st_size
+    if os.write(descriptor, line) < len(line):
+        os.ftruncate(descriptor, before)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def read_lines(path: Path) -> list[Any]:
-    """Read a file of one JSON document a line; a last line that a full disk cut short is left."""
+    """Read a file of one JSON document a line; a line that a crash cut is skipped."""
     if not path.exists():
         return []
     documents = []

@@ -62,11 +62,6 @@ class RunFolder:
         return self.path / "predictions.tsv"
 
     @property
-    def baselines_file(self) -> Path:
-        """Out-of-fold predictions of the baselines."""
-        return self.path / "baselines.tsv"
-
-    @property
     def metrics_file(self) -> Path:
         """Every number with its interval; the run is complete once it is there."""
         return self.path / "metrics.json"

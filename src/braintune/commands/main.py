@@ -16,7 +16,7 @@ from braintune.commands import (
     report,
     simulate,
 )
-from braintune.commands.options import show_version
+from braintune.commands.options import options_of_all
 from braintune.errors import BraintuneError
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.callback()(show_version)
+app.callback()(options_of_all)
 for command in (demo, simulate, check, prepare, fit, predict, report, audit, adapters):
     app.command(command.NAME, help=command.HELP)(command.run)
 app.add_typer(models.app, name="models")

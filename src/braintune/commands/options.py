@@ -30,18 +30,26 @@ Overrides = Annotated[
 ]
 
 
-def show_version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    """Handle ``--version``."""
-    if version:
+def print_line(text: str) -> None:
+    """Write a line to standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print_line(__version__)
         raise typer.Exit
 
 
-def print_line(text: str) -> None:
-    """Write a line to standard output."""
-    sys.stdout.write(text + "\n")
+def options_of_all(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before any command."""
 
 
 def print_json(document: Any) -> None:
