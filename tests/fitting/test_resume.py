@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,21 +44,30 @@ class Session:
         )
 
     def finish(self, name: str, *options: str) -> Path:
-        process = self.start(name, *options)
-        _, err = process.communicate(timeout=2 * _PATIENCE)
+        with self._started(name, *options) as process:
+            _, err = process.communicate(timeout=2 * _PATIENCE)
         assert process.returncode == 0, err
         return self.folder / name
 
     def interrupt(self, name: str, fold: int, changes: int, how: signal.Signals) -> str:
         """Stop a fit once its checkpoint of a fold has changed some times."""
-        process = self.start(name)
         checkpoint = self.folder / name / "folds" / str(fold) / "checkpoint.pt"
-        for _ in _changes(checkpoint, changes, process):
-            pass
-        process.send_signal(how)
-        _, err = process.communicate(timeout=_PATIENCE)
+        with self._started(name) as process:
+            for _ in _changes(checkpoint, changes, process):
+                pass
+            process.send_signal(how)
+            _, err = process.communicate(timeout=_PATIENCE)
         assert process.returncode != 0, "the fit ended before it was stopped"
         return err
+
+    @contextmanager
+    def _started(self, name: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+        """A running fit, which does not outlive the test."""
+        with self.start(name, *options) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
 def _changes(path: Path, count: int, process: subprocess.Popen[str]) -> Iterator[int]:

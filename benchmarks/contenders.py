@@ -1,0 +1,218 @@
+"""The ways to bring a cohort's scans to a network, each set up as its own documentation says.
+
+All give float32 batches of shape (batch, 1, x, y, z) with z-scored brains, and all augment alike:
+a left-right flip, rotation, scale, shift, gain, offset and noise, and for "standard" an elastic
+deformation, gamma and a bias field as well. MONAI and TorchIO get the number of worker processes
+that serves them best.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from braintune.imaging.augment import STRENGTHS, Strength, augment
+from braintune.imaging.loader import ScanLoader
+from braintune.imaging.store import PreparedStore
+from measuring import Contender
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all contenders read.
+
+    Attributes:
+        scans: The source files, .nii.gz, in RAS.
+        store: The same scans, prepared.
+        shape: Of the prepared scans.
+        batch: Scans a batch.
+        workspace: A folder for the caches of others.
+    """
+
+    scans: list[Path]
+    store: PreparedStore
+    shape: Shape
+    batch: int
+    workspace: Path
+
+
+def ours(material: Material, strength: Strength | None) -> Contender:
+    """A prepared store, read ahead by a thread, augmented in batches."""
+    loader = ScanLoader(material.store, [path.name for path in material.scans])
+    rows = [r.tolist() for r in torch.arange(len(material.scans)).split(material.batch)]
+
+    def epoch() -> int:
+        count = 0
+        for batch, numbers in zip(loader.batches(rows), rows, strict=True):
+            images = batch.float()
+            if strength is not None:
+                images = augment(images, numbers, strength)
+            count += len(images)
+        return count
+
+    return Contender("braintune", epoch)
+
+
+def raw(material: Material) -> Contender:
+    """Nibabel reads every .nii.gz file again; nothing is prepared."""
+
+    def epoch() -> int:
+        count = 0
+        for start in range(0, len(material.scans), material.batch):
+            paths = material.scans[start : start + material.batch]
+            volumes = [np.asarray(nib.load(path).dataobj, dtype=np.float32) for path in paths]
+            count += len(torch.from_numpy(np.stack(volumes))[:, None])
+        return count
+
+    return Contender("nibabel .nii.gz", epoch)
+
+
+def monai(material: Material, strength: Strength | None, kind: str, workers: int) -> Contender:
+    """MONAI's persistent (on disk) or cache (in memory) dataset with its dictionary transforms."""
+    import monai.data as md
+    from monai import transforms as mt
+
+    steps = [
+        mt.LoadImaged("image"),
+        mt.EnsureChannelFirstd("image"),
+        mt.Orientationd("image", axcodes="RAS", labels=None),
+        mt.NormalizeIntensityd("image", nonzero=True),
+        mt.ResizeWithPadOrCropd("image", material.shape),
+        mt.EnsureTyped("image", track_meta=False),
+    ]
+    transform = mt.Compose([*steps, *_monai_augmentation(material.shape, strength)])
+    items = [{"image": str(path)} for path in material.scans]
+    if kind == "PersistentDataset":
+        data = md.PersistentDataset(items, transform, material.workspace / "monai")
+    else:
+        data = md.CacheDataset(items, transform, progress=False)
+    batches = md.DataLoader(
+        data,
+        batch_size=material.batch,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    return Contender(f"MONAI {kind}", _count(batches, lambda batch: batch["image"]))
+
+
+def _monai_augmentation(shape: Shape, strength: Strength | None) -> list[object]:
+    from monai import transforms as mt
+
+    if strength is None:
+        return []
+    geometry = {
+        "prob": 1.0,
+        "rotate_range": [np.deg2rad(strength.rotate)] * 3,
+        "scale_range": [strength.scale] * 3,
+        "translate_range": [strength.shift * n for n in shape],
+        "mode": "bilinear",
+        "padding_mode": "zeros",
+    }
+    steps: list[object] = [mt.RandFlipd("image", prob=strength.flip, spatial_axis=0)]
+    if strength.elastic:
+        steps.append(
+            mt.Rand3DElasticd(
+                "image",
+                sigma_range=(5, 7),
+                magnitude_range=(50, 100),
+                spatial_size=shape,
+                **geometry,
+            )
+        )
+    else:
+        steps.append(mt.RandAffined("image", spatial_size=shape, cache_grid=True, **geometry))
+    if strength.gamma:
+        gamma = (float(np.exp(-strength.gamma)), float(np.exp(strength.gamma)))
+        steps.append(mt.RandAdjustContrastd("image", prob=1.0, gamma=gamma))
+    if strength.bias:
+        steps.append(mt.RandBiasFieldd("image", prob=1.0, coeff_range=(0, strength.bias)))
+    return [
+        *steps,
+        mt.RandScaleIntensityd("image", prob=1.0, factors=strength.gain),
+        mt.RandShiftIntensityd("image", prob=1.0, offsets=strength.offset),
+        mt.RandGaussianNoised("image", prob=1.0, std=strength.noise),
+    ]
+
+
+def torchio(material: Material, strength: Strength | None, workers: int) -> Contender:
+    """TorchIO reads prepared scans; it has no cache, so these are uncompressed NIfTI files."""
+    import torchio as tio
+
+    folder = material.workspace / "torchio"
+    folder.mkdir(exist_ok=True)
+    subjects = []
+    for path in material.scans:
+        plain = folder / f"{path.name.removesuffix('.gz')}"
+        if not plain.exists():
+            prepared = material.store.read(path.name)[0].astype(np.float32)
+            nib.save(nib.Nifti1Image(prepared, np.eye(4)), plain)
+        subjects.append(tio.Subject(image=tio.ScalarImage(plain)))
+    steps = _torchio_augmentation(strength)
+    data = tio.SubjectsDataset(subjects, transform=tio.Compose(steps) if steps else None)
+    batches = tio.SubjectsLoader(
+        data,
+        batch_size=material.batch,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    return Contender("TorchIO", _count(batches, lambda batch: batch["image"][tio.DATA]))
+
+
+def _torchio_augmentation(strength: Strength | None) -> list[object]:
+    import torchio as tio
+
+    if strength is None:
+        return []
+    steps: list[object] = [
+        tio.RandomFlip(axes=(0,), flip_probability=strength.flip),
+        tio.RandomAffine(
+            scales=strength.scale,
+            degrees=strength.rotate,
+            translation=3,
+            default_pad_value=0,
+        ),
+    ]
+    if strength.elastic:
+        steps.append(tio.RandomElasticDeformation(num_control_points=7, max_displacement=2))
+    if strength.gamma:
+        steps.append(tio.RandomGamma(log_gamma=strength.gamma))
+    if strength.bias:
+        steps.append(tio.RandomBiasField(coefficients=strength.bias))
+    return [*steps, tio.RandomNoise(std=(strength.noise, strength.noise))]
+
+
+def _count(batches: object, image_of: Callable[[object], torch.Tensor]) -> Callable[[], int]:
+    def epoch() -> int:
+        count = 0
+        for batch in _iterate(batches):
+            image = image_of(batch)
+            if image.dtype != torch.float32 or image.ndim != 5:
+                raise TypeError(f"a batch of {image.dtype} with {image.ndim} axes")
+            count += len(image)
+        return count
+
+    return epoch
+
+
+def _iterate(batches: object) -> Iterator[object]:
+    yield from batches  # type: ignore[misc]
+
+
+def line_up(material: Material, augmentation: str) -> list[list[Contender]]:
+    """Groups of contenders; of each group the fastest counts."""
+    strength = STRENGTHS[augmentation]
+    workers: Sequence[int] = (0, 2)
+    groups = [[ours(material, strength)]]
+    if strength is None:
+        groups.append([raw(material)])
+    groups += [
+        [monai(material, strength, kind, n) for n in workers]
+        for kind in ("PersistentDataset", "CacheDataset")
+    ]
+    groups.append([torchio(material, strength, n) for n in workers])
+    return groups
