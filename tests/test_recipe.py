@@ -85,3 +85,15 @@ def test_preparation_comes_from_recipe_filters_and_overrides(tmp_path: Path) -> 
     assert (prepare.spacing, prepare.shape) == (3.0, (32, 36, 32))
     with pytest.raises(InputError, match="Did you mean 'spacing'"):
         read_preparation(None, ["spacings=3"], {})
+
+
+def test_another_choice_drops_the_options_of_the_former(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(tiny_values()))
+    changes = ["backbone.name=resnet18", "protocol.kind=hold-out", "protocol.column=part"]
+    recipe = Recipe.read(path, changes)
+    assert recipe.backbone.options == {}
+    assert recipe.protocol.model_dump()["column"] == "part"
+    same = Recipe.read(path, ["backbone.name=sfcn", "task.kind=classification"])
+    assert same.backbone.options["channels"] == [4, 8]
+    assert same.task.target == "dx"

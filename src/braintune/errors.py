@@ -43,3 +43,13 @@ def listing(values: Iterable[object], limit: int = 8) -> str:
     items = [str(value) for value in values]
     shown = ", ".join(items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, such as ``1 scan`` or ``3 scans``.
+
+    Example:
+        >>> counted(1, "scan"), counted(0, "fold")
+        ('1 scan', '0 folds')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -146,6 +146,13 @@ class LeaveOneSiteOut(Section):
     stratify: list[str] = []
 
 
+# The key that chooses in each section that holds an entry's own options.
+_CHOOSERS = {"task": "kind", "backbone": "name", "adapter": "name", "protocol": "kind"}
+_PROTOCOLS: dict[str, type[Section]] = {
+    "cross-validation": CrossValidation,
+    "hold-out": HoldOut,
+    "leave-one-site-out": LeaveOneSiteOut,
+}
 Protocol = Annotated[CrossValidation | HoldOut | LeaveOneSiteOut, Field(discriminator="kind")]
 
 
@@ -259,6 +266,17 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise InputError(f"--set {override!r}: {section!r} is a value, not a section.")
     try:
-        values[key] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"--set {override!r}: {text!r} is not a YAML value.") from None
+    if len(sections) == 1 and key == _CHOOSERS.get(sections[0]) and value != values.get(key):
+        _forget_options(sections[0], values, value)
+    values[key] = value
+
+
+def _forget_options(section: str, values: dict[str, Any], chosen: Any) -> None:
+    """Drop, in place, the options of what was chosen before, which mean nothing to the new one."""
+    model = _PROTOCOLS.get(str(chosen), CrossValidation) if section == "protocol" else None
+    kept = (model or Recipe.model_fields[section].annotation).model_fields  # type: ignore[union-attr]
+    for name in [name for name in values if name not in kept]:
+        del values[name]

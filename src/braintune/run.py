@@ -150,7 +150,8 @@ class RunFolder:
                     f" {identity['source']}). Choose another --out, or give it that cohort again."
                 )
                 raise InputError(msg)
-            self.note("resumed")
+            if not self.is_complete:
+                self.note("resumed")
             return True
         make_folder(self.path)
         write_text(self.recipe_file, recipe.dump())

@@ -15,6 +15,8 @@ from braintune.fitting.predict import predict
 from braintune.imaging.nifti import read_volume
 from braintune.imaging.preparation import prepare_scan
 from braintune.recipe import ScansRecipe
+from braintune.synthesis.population import SimulationRecipe
+from braintune.synthesis.simulate import simulate
 
 Write = Callable[..., Path]
 
@@ -115,13 +117,12 @@ def test_scans_unlike_those_of_the_fit_carry_a_warning(
     assert "mL is outside the training range" in warnings["small"]
 
 
-def test_new_scans_of_the_same_kind_carry_none(
-    finished_run: Path, sessions_folder: Path, tmp_path: Path
-) -> None:
-    table = predict(finished_run, [sessions_folder], tmp_path / "out").table
-    assert len(table) == 40
-    warned = table["warning"].notna() if "warning" in table else table["scan_id"] == ""
-    assert warned.sum() <= 2
+def test_new_people_from_the_same_scanners_carry_none(finished_run: Path, tmp_path: Path) -> None:
+    simulate(tmp_path / "more", SimulationRecipe(subjects=56, sites=2, spacing=6))
+    new = sorted((tmp_path / "more").rglob("*.nii.gz"))[32:]
+    table = predict(finished_run, new, tmp_path / "out").table
+    assert len(table) == 24
+    assert table["warning"].notna().sum() <= 1
 
 
 def test_scans_that_cannot_be_used_are_listed_and_the_others_predicted(
@@ -192,3 +193,25 @@ def test_the_orientation_of_a_file_does_not_matter(
     table = predict(finished_run, [scans[0], path], tmp_path / "out").table
     first, second = table["p_AD"].astype(float)
     assert first == pytest.approx(second, abs=1e-3)
+
+
+def test_one_file_under_two_ids_is_predicted_for_both(
+    finished_run: Path, scans: list[Path], tmp_path: Path
+) -> None:
+    table = tmp_path / "table.tsv"
+    table.write_text(f"participant_id\tpath\na\t{scans[0]}\nb\t{scans[0]}\n")
+    result = predict(finished_run, [table], tmp_path / "out").table
+    assert result["p_AD"].nunique() == 1
+    assert result["p_AD"].notna().all()
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(
+    finished_run: Path, scans: list[Path], tmp_path: Path
+) -> None:
+    for number, site in enumerate(("east", "west")):
+        (tmp_path / site).mkdir()
+        shutil.copy(scans[number], tmp_path / site / "T1.nii.gz")
+    files = [tmp_path / site / "T1.nii.gz" for site in ("east", "west")]
+    result = predict(finished_run, files, tmp_path / "out").table
+    assert list(result["scan_id"]) == ["east_T1", "west_T1"]
+    assert result["p_AD"].nunique() == 2

@@ -116,3 +116,11 @@ def test_real_scans_are_fit(ixi: Path) -> None:
     audit = audit_cohort(cohort, "age")
     assert len(cohort) == 124
     assert audit.problems == ()
+
+
+def test_one_file_under_two_ids_is_told(cohort_folder: Path, tmp_path: Path) -> None:
+    scan = sorted(cohort_folder.rglob("*.nii.gz"))[0]
+    table = tmp_path / "table.tsv"
+    table.write_text(f"participant_id\tpath\na\t{scan}\nb\t{scan}\n")
+    audit = audit_cohort(read_cohort(table), workers=1)
+    assert [(p.what, p.where) for p in audit.problems] == [("equal to the voxel", "a, b")]

@@ -10,7 +10,7 @@ from braintune.cohort.read import read_cohort
 from braintune.errors import InputError
 from braintune.imaging.nifti import ScanError
 from braintune.imaging.preparation import fingerprint, prepare_scan
-from braintune.imaging.prepare import equal_scans, prepare
+from braintune.imaging.prepare import equal_scans, fill_store, prepare
 from braintune.imaging.store import PreparedStore
 from braintune.recipe import PrepareRecipe
 
@@ -66,9 +66,7 @@ def test_a_truncated_scan_is_told_and_the_others_are_kept(
     cohort = read_cohort(cohort_copy)
     path = first_scan(cohort_copy)
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-500]))
-    with pytest.raises(
-        InputError, match=r"1 scans could not be prepared(.|\n)*31 others"
-    ) as caught:
+    with pytest.raises(InputError, match=r"1 scan could not be prepared(.|\n)*31 others") as caught:
         prepare(cohort, tmp_path / "store", RECIPE)
     assert "--exclude-broken" in str(caught.value)
     assert not (tmp_path / "store" / "cohort.tsv").exists()
@@ -145,3 +143,42 @@ def test_real_scans_are_cropped_not_interpolated(ixi: Path, tmp_path: Path) -> N
     store = PreparedStore.create(tmp_path, recipe)
     store.write("a", prepare_scan(path, recipe), "")
     assert np.array_equal(store.read("a")[0], image)
+
+
+def test_a_store_is_a_cohort_wherever_it_is_read_from(
+    cohort_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare(read_cohort("cohort"), Path("store"), RECIPE, workers=1)
+    monkeypatch.chdir("/")
+    again = read_cohort(tmp_path / "store")
+    assert len(again) == 32
+    assert all(Path(path).is_file() for path in again.table["path"])
+
+
+def test_filling_a_store_leaves_its_table_alone(cohort_copy: Path, tmp_path: Path) -> None:
+    """A fit of the scans that have one target does not forget the others."""
+    cohort = read_cohort(cohort_copy)
+    prepare(cohort, tmp_path / "store", RECIPE, workers=1)
+    before = (tmp_path / "store" / "cohort.tsv").read_text()
+    some = cohort.exclude(["sub-001"], "no target")
+    assert len(fill_store(some, tmp_path / "store", RECIPE).cohort) == 31
+    assert (tmp_path / "store" / "cohort.tsv").read_text() == before
+
+
+def test_a_scan_that_has_gone_is_left_out_when_asked_to(cohort_copy: Path, tmp_path: Path) -> None:
+    cohort = read_cohort(cohort_copy)
+    prepare(cohort, tmp_path / "store", RECIPE, workers=1)
+    first_scan(cohort_copy).unlink()
+    kept = prepare(cohort, tmp_path / "store", RECIPE, workers=1, exclude_broken=True).cohort
+    assert [item.id for item in kept.exclusions] == ["sub-001_T1w"]
+
+
+def test_intensities_that_a_store_cannot_hold_are_refused(
+    write_scan: Callable[..., Path],
+) -> None:
+    data = np.random.default_rng(0).uniform(1, 1e6, (32, 36, 32)).astype(np.float32)
+    path = write_scan("large.nii.gz", data, np.diag([6.0, 6, 6, 1]))
+    with pytest.raises(ScanError, match=r"a store holds numbers up to 65504.*zscore"):
+        prepare_scan(path, PrepareRecipe(spacing=6.0, shape=(32, 36, 32), intensity="none"))
+    assert np.isfinite(prepare_scan(path, RECIPE).image).all()

@@ -84,3 +84,12 @@ def test_nothing_to_learn_is_refused() -> None:
         make_task(TaskRecipe(kind="regresion", target="age"))
     with pytest.raises(InputError, match=r"'task.los'. Did you mean 'loss'\?"):
         make(los="l1")
+
+
+def test_correlation_is_taken_within_folds() -> None:
+    """Each fold predicts its training mean, which pooled would correlate at -1 with the truth."""
+    truth = np.array([1.0, 2, 3, 11, 12, 13])
+    predicted = np.array([12.0, 12.01, 12.02, 2, 2.01, 2.02])
+    fold = np.array([0, 0, 0, 1, 1, 1])
+    data = Scored(truth, predicted[:, None], predicted, fold, np.arange(6))
+    assert REGRESSION["r"].function(data) == pytest.approx(1.0)

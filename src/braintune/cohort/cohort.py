@@ -58,6 +58,14 @@ class Cohort:
         return self.table["scan_id"].tolist()
 
     @property
+    def scans_of_files(self) -> dict[str, list[str]]:
+        """For each file, the ids that it is listed under: more than one by mistake only."""
+        ids: dict[str, list[str]] = {}
+        for path, scan_id in zip(self.table["path"], self.table["scan_id"], strict=True):
+            ids.setdefault(str(path), []).append(scan_id)
+        return ids
+
+    @property
     def n_subjects(self) -> int:
         """How many subjects there are."""
         return int(self.table["participant_id"].nunique())

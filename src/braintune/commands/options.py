@@ -22,7 +22,7 @@ Excluded = Annotated[
     typer.Option("--exclude", help="A subject or scan to leave out. Repeatable."),
 ]
 ExcludeBroken = Annotated[
-    bool, typer.Option(help="Leave out scans that can't be prepared; the ledger names them.")
+    bool, typer.Option(help="Leave out scans that can't be prepared, and name them.")
 ]
 Overrides = Annotated[
     list[str] | None,

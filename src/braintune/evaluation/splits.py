@@ -88,7 +88,7 @@ def splits_table(cohort: Cohort, folds: Sequence[Fold]) -> pd.DataFrame:
     keys = cohort.table[["scan_id", "participant_id"]]
     tables = [
         keys.iloc[rows].assign(fold=number, name=fold.name, part=part)
-        for number, fold in enumerate(folds)
+        for number, fold in enumerate(folds, start=1)
         for part, rows in fold.parts().items()
     ]
     return pd.concat(tables, ignore_index=True)

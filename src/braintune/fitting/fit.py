@@ -1,6 +1,5 @@
 """One fit: a recipe under its protocol, from a cohort to a run folder."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +22,12 @@ from braintune.fitting.precision import (
     choose_precision,
     find_overhang,
     keep_freed_memory,
+    make_fabric,
 )
 from braintune.fitting.scoring import finish_run
 from braintune.fitting.training import Machinery
 from braintune.imaging.preparation import fingerprint
-from braintune.imaging.prepare import Prepared, prepare
+from braintune.imaging.prepare import Prepared, fill_store
 from braintune.imaging.stores import store_for
 from braintune.recipe import Recipe
 from braintune.run import RunFolder, describe_environment
@@ -37,7 +37,7 @@ _ACCELERATORS = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a fit runs; none of it changes what is learnt.
+    """Where and how a fit runs, which changes no result but by another device's rounding.
 
     Attributes:
         accelerator: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
@@ -118,13 +118,7 @@ def _launch(recipe: Recipe, execution: Execution, precision: Precision) -> light
             f" {execution.devices} devices evenly."
         )
         raise InputError(msg)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    fabric = lightning_fabric.Fabric(
-        accelerator=_device(execution).type,
-        devices=execution.devices,
-        strategy="ddp" if execution.devices > 1 else "auto",
-        precision=precision.fabric,
-    )
+    fabric = make_fabric(precision, _device(execution).type, execution.devices)
     fabric.launch()
     return fabric
 
@@ -136,7 +130,7 @@ def _prepare(
     recipe = plan.recipe
     store = execution.store or store_for(plan.cohort, recipe.prepare)
     with fabric.rank_zero_first():
-        prepared = prepare(
+        prepared = fill_store(
             plan.cohort,
             store,
             recipe.prepare,

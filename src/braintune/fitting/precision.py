@@ -1,11 +1,13 @@
 """Number format and memory layout: what the hardware at hand is fast at."""
 
 import ctypes
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import lightning_fabric
 import torch
 from torch import nn
 
@@ -105,6 +107,17 @@ def find_overhang(network: nn.Module, images: torch.Tensor) -> str | None:
     for handle in handles:
         handle.remove()
     return found[0] if found else None
+
+
+def make_fabric(precision: Precision, device: str, devices: int = 1) -> lightning_fabric.Fabric:
+    """Lightning Fabric for a kind of device, without its messages."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return lightning_fabric.Fabric(
+        accelerator=device,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        precision=precision.fabric,
+    )
 
 
 def _multiplies_bf16() -> bool:

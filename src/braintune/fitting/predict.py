@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-import lightning_fabric
 import numpy as np
 import pandas as pd
 import torch
@@ -19,7 +18,7 @@ from braintune.errors import InputError
 from braintune.files import make_folder, write_json, write_text
 from braintune.fitting.inference import outputs_of
 from braintune.fitting.model import Model, ensemble_columns, load_member, open_model
-from braintune.fitting.precision import Precision, choose_precision
+from braintune.fitting.precision import Precision, choose_precision, make_fabric
 from braintune.imaging.discover import discover_scans
 from braintune.imaging.nifti import ScanError
 from braintune.imaging.preparation import PreparedScan, prepare_scan
@@ -90,9 +89,7 @@ class _Ensemble:
         self._model = model
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._precision: Precision = choose_precision(model.recipe.train.precision, device)
-        fabric = lightning_fabric.Fabric(
-            accelerator=device.type, devices=1, precision=self._precision.fabric
-        )
+        fabric = make_fabric(self._precision, device.type)
         self._device = fabric.device
         self._networks = []
         for member in model.members:
@@ -147,10 +144,11 @@ class _Ensemble:
 def _prepared(
     cohort: Cohort, recipe: PrepareRecipe, workers: int | None
 ) -> Iterator[tuple[str, PreparedScan | str]]:
-    names = dict(zip(cohort.table["path"], cohort.table["scan_id"], strict=True))
+    owners = cohort.scans_of_files
     work = partial(_prepare_or_reason, recipe)
-    for path, result in map_parallel("Predicting", work, list(names), workers):
-        yield names[path], result
+    for path, result in map_parallel("Predicting", work, list(owners), workers):
+        for scan_id in owners[path]:
+            yield scan_id, result
 
 
 def _prepare_or_reason(recipe: PrepareRecipe, path: str) -> PreparedScan | str:

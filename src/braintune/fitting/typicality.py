@@ -17,6 +17,9 @@ import torch.nn.functional as F
 _COARSE = (10, 12, 10)
 # How many robust standard deviations beyond the training scans count as unlike them.
 _REACH = 6.0
+# A scanner that the fit has not seen may lower a correlation to this share of the usual one, a
+# wrong orientation or contrast lowers it further.
+_USUAL_SHARE = 0.8
 # The least spreads assumed, so that very uniform training scans do not make every other unlike.
 _LEAST_CORRELATION_SPREAD, _LEAST_VOLUME_SPREAD = 0.01, 0.04
 
@@ -79,7 +82,9 @@ def learn_typicality(
     log_center, log_spread = _robust(np.log(brain_ml), _LEAST_VOLUME_SPREAD)
     return Typicality(
         mean=mean,
-        least_correlation=float(min(correlations.min(), center - _REACH * spread)),
+        least_correlation=float(
+            min(correlations.min(), center - _REACH * spread, _USUAL_SHARE * center)
+        ),
         volumes=(
             float(np.exp(log_center - _REACH * log_spread)),
             float(np.exp(log_center + _REACH * log_spread)),

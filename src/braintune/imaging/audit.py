@@ -48,9 +48,9 @@ def audit_cohort(
     check_workers(workers)
     table = audit_table(cohort, target)
     reports: dict[str, ScanReport] = {}
-    paths = dict(zip(cohort.table["path"], cohort.table["scan_id"], strict=True))
-    for path, report in map_parallel("Checking", _inspect, sorted(paths), workers):
-        reports[paths[path]] = report
+    owners = cohort.scans_of_files
+    for path, report in map_parallel("Checking", _inspect, sorted(owners), workers):
+        reports |= dict.fromkeys(owners[path], report)
     problems = [problem for _, report in sorted(reports.items()) for problem in report.problems]
     problems += [Problem(f.what, f.where, f.remedy) for f in table.problems]
     problems += _equal(cohort, reports)

@@ -1,5 +1,6 @@
 """The scans behind whatever a user names: files, folders, BIDS datasets, tables."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,15 +29,22 @@ def discover_scans(sources: Sequence[Path], scans: ScansRecipe) -> Cohort:
     Raises:
         InputError: If a source does not exist or holds no scans.
     """
-    cohorts = [_of_source(source, scans) for source in sources]
+    files = [source for source in sources if source.name.endswith(_EXTENSIONS)]
+    cohorts = [_of_source(source, scans) for source in sources if source not in files]
+    if files:
+        cohorts.append(_of_files(files))
     return cohorts[0] if len(cohorts) == 1 else _joined(cohorts)
 
 
+def _of_files(files: list[Path]) -> Cohort:
+    for path in files:
+        _demand_there(path)
+    common = Path(os.path.commonpath([path.resolve().parent for path in files]))
+    return cohort_of_files(common, [path.resolve() for path in files])
+
+
 def _of_source(source: Path, scans: ScansRecipe) -> Cohort:
-    if not source.exists() and not source.is_symlink():
-        raise InputError(f"{source} does not exist. Give image files, a folder or a BIDS dataset.")
-    if source.name.endswith(_EXTENSIONS):
-        return cohort_of_files(source, [source])
+    _demand_there(source)
     if source.is_file() or any(source.glob("sub-*/")) or (source / "cohort.tsv").is_file():
         return read_cohort(source, scans)
     files = sorted(path for path in source.rglob("*") if path.name.endswith(_EXTENSIONS))
@@ -44,6 +52,11 @@ def _of_source(source: Path, scans: ScansRecipe) -> Cohort:
     if not files:
         raise InputError(f"{source} holds no .nii or .nii.gz files and no BIDS dataset.")
     return cohort_of_files(source, files)
+
+
+def _demand_there(source: Path) -> None:
+    if not source.exists() and not source.is_symlink():
+        raise InputError(f"{source} does not exist. Give image files, a folder or a BIDS dataset.")
 
 
 def _matches(path: Path, scans: ScansRecipe) -> bool:

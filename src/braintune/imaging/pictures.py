@@ -16,10 +16,15 @@ def three_slices(image: npt.NDArray[np.floating]) -> Gray:
         image: Of shape (x, y, z), RAS+.
 
     Returns:
-        Grey values of shape (height, width); the darkest 0.5 % are black, the brightest white.
+        Grey values of shape (height, width). The background, which is exactly 0, is black, and so
+        are the darkest 0.5 % of the rest; the brightest 0.5 % are white.
     """
     volume = image.astype(np.float32)
-    low, high = np.percentile(volume, [0.5, 99.5])
+    seen = volume[volume != 0]
+    low, high = np.percentile(seen, [0.5, 99.5]) if len(seen) else (0.0, 0.0)
+    if low == high:
+        low = min(low, 0.0)
+    volume[volume == 0] = min(low, 0.0)
     middle = [n // 2 for n in volume.shape]
     views = [volume[middle[0]], volume[:, middle[1]], volume[:, :, middle[2]]]
     height = max(view.shape[1] for view in views)
@@ -28,7 +33,7 @@ def three_slices(image: npt.NDArray[np.floating]) -> Gray:
         upright = np.rot90(view)
         above = (height - upright.shape[0]) // 2
         below = height - upright.shape[0] - above
-        panels.append(np.pad(upright, ((above, below), (0, 0)), constant_values=low))
+        panels.append(np.pad(upright, ((above, below), (0, 0)), constant_values=min(low, 0.0)))
     row = np.concatenate(panels, axis=1)
     return (np.clip((row - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
 

@@ -22,6 +22,8 @@ from braintune.recipe import PrepareRecipe
 # Raised when preparation changes what it computes, so that older stores are not mistaken for new.
 PREPARATION_VERSION = 1
 _FEWEST_BRAIN_VOXELS = 50
+# The largest number of float16.
+_LARGEST_HALF = 65_504
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,14 @@ def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
             " Check the affine, or set 'prepare: {center: brain}' or a larger shape."
         )
         raise ScanError("outside the grid", msg)
-    image = RULES[recipe.intensity](data, brain)[None].astype(np.float16)
+    scaled = RULES[recipe.intensity](data, brain)[None]
+    if np.abs(scaled).max() > _LARGEST_HALF:
+        msg = (
+            f"{path} has intensities up to {np.abs(scaled).max():.4g}; a store holds numbers up to"
+            f" {_LARGEST_HALF}. Set 'prepare: {{intensity: zscore}}' or another rule that scales."
+        )
+        raise ScanError("intensities too large", msg)
+    image = scaled.astype(np.float16)
     return PreparedScan(
         image=image,
         affine=grid.affine,

@@ -9,7 +9,7 @@ import pandas as pd
 from braintune.cohort.cohort import Cohort, Exclusion
 from braintune.cohort.read import STORE_TABLE
 from braintune.cohort.tables import write_table_text
-from braintune.errors import InputError, listing
+from braintune.errors import InputError, counted, listing
 from braintune.files import explained, write_text
 from braintune.imaging.nifti import ScanError, read_header
 from braintune.imaging.preparation import prepare_scan
@@ -42,7 +42,7 @@ def prepare(
     workers: int | None = None,
     exclude_broken: bool = False,
 ) -> Prepared:
-    """Prepare every scan of a cohort into a store; what is there already is not done again.
+    """Make a prepared store of a cohort, which is a cohort itself from then on.
 
     Args:
         cohort: The scans.
@@ -53,6 +53,27 @@ def prepare(
 
     Raises:
         InputError: If scans fail and are not to be left out, with every one of them and why.
+    """
+    prepared = fill_store(cohort, out, recipe, workers=workers, exclude_broken=exclude_broken)
+    if cohort.source.resolve() != out.resolve():
+        # The store may be moved or read from elsewhere; its sources stay where they are.
+        sources = prepared.cohort.table["path"].map(lambda path: str(Path(path).resolve()))
+        table = prepared.cohort.table.assign(path=sources)
+        write_text(out / STORE_TABLE, write_table_text(table))
+    return prepared
+
+
+def fill_store(
+    cohort: Cohort,
+    out: Path,
+    recipe: PrepareRecipe,
+    *,
+    workers: int | None = None,
+    exclude_broken: bool = False,
+) -> Prepared:
+    """Prepare every scan of a cohort into a store; what is there already is not done again.
+
+    As `prepare`, but the store's own table, which may list more scans, stays as it is.
     """
     check_workers(workers)
     if (out / STORE_TABLE).exists() and cohort.source.resolve() == out.resolve():
@@ -67,7 +88,6 @@ def prepare(
         _refuse(failed, kept=len(cohort) - len(failed))
     kept = cohort.keep(~cohort.table["scan_id"].isin(failed), cohort.table["scan_id"].map(failed))
     kept = with_facts(kept, store)
-    write_text(out / STORE_TABLE, write_table_text(kept.table))
     return Prepared(store, kept, made=len(todo) - len(failed))
 
 
@@ -115,7 +135,10 @@ def _is_current(store: PreparedStore, scan_id: str, path: str) -> bool:
 
 def _state(path: str) -> str:
     """A file's path, size and time of change, by which a replaced scan is noticed."""
-    status = Path(path).stat()
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return "gone"
     return f"{Path(path).resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
@@ -150,8 +173,8 @@ def _refuse(failed: dict[str, str], kept: int) -> None:
     lines = "\n".join(f"  {scan_id}: {reason}" for scan_id, reason in sorted(failed.items()))
     saved = f" The {kept} others are prepared and will not be done again." if kept else ""
     msg = (
-        f"{len(failed)} scans could not be prepared:\n{lines}\nMend or remove them, or leave them"
-        f" out with --exclude-broken, which names each in the ledger.{saved}"
+        f"{counted(len(failed), 'scan')} could not be prepared:\n{lines}\nMend or remove them, or"
+        f" leave them out with --exclude-broken, which names each of them.{saved}"
     )
     raise InputError(msg)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from braintune._version import __version__
-from braintune.recipe import CrossValidation, HoldOut, Recipe
+from braintune.recipe import CrossValidation, HoldOut, Recipe, TrainRecipe
 from braintune.tasks.task import Task
 
 
@@ -33,15 +33,37 @@ def methods_text(recipe: Recipe, metrics: dict[str, Any], task: Task) -> str:
         f" {adapted}. It was optimised with AdamW (learning rate {train.lr:g}, weight decay"
         f" {train.weight_decay:g}, batches of {train.batch_size * train.accumulate},"
         f" {train.schedule} schedule after a warm-up over {100 * train.warmup:g} % of the steps)"
-        f" for {train.epochs} epochs with {train.augment} augmentation, keeping the weights of"
-        f" {kept}."
-        f" {_protocol(recipe)} {100 * train.validation:g} % of the training subjects were set aside"
-        f" for validation. {_fitted(task)} Intervals are"
+        f" for {_epochs(train)} with {train.augment} augmentation, keeping the weights of"
+        f" {kept}.{_further(train)}"
+        f" {_protocol(recipe)} One in {max(2, round(1 / train.validation))} of the training"
+        f" subjects was set aside for validation. {_fitted(task)} Intervals are"
         f" {round(100 * metrics['interval']['level'])} % {metrics['interval']['method']}"
         f" ({metrics['interval']['resamples']} resamples). Comparisons over folds use the corrected"
         " resampled t-test of Nadeau and Bengio (2003) with Holm's correction."
         f" Analyses were run with braintune {__version__}, random seed {recipe.seed}."
     )
+
+
+def _epochs(train: TrainRecipe) -> str:
+    if train.patience is None:
+        return f"{train.epochs} epochs"
+    return (
+        f"{train.epochs} epochs, or until the validation loss had not fallen for {train.patience}"
+        " epochs,"
+    )
+
+
+def _further(train: TrainRecipe) -> str:
+    """What is not done by everybody, a sentence each."""
+    sentences = {
+        f"Weights were averaged exponentially (decay {train.ema}).": train.ema is not None,
+        "The loss weighed classes by the inverse of their share.": train.balance == "weights",
+        "Training scans were drawn so that classes were balanced.": train.balance == "sampler",
+        "Predictions were averaged over each scan and its left-right mirror image.": (
+            train.flip_average
+        ),
+    }
+    return "".join(f" {sentence}" for sentence, is_so in sentences.items() if is_so)
 
 
 def _protocol(recipe: Recipe) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from braintune.cohort.tables import read_table
-from braintune.errors import InputError
+from braintune.errors import InputError, counted
 from braintune.files import read_json, write_text
 from braintune.reporting import figures, findings, participants
 from braintune.reporting.methods import methods_text
@@ -63,6 +63,7 @@ def render(files: RunFiles) -> str:
         "rounded": rounded,
         "p_value": p_value,
         "duration": duration,
+        "counted": counted,
     }
     return environment.get_template("report.html.j2").render(_context(files))
 
@@ -106,8 +107,13 @@ def _context(files: RunFiles) -> dict[str, Any]:
         "methods": methods_text(recipe, metrics, files.task),
         "recipe": run.recipe_file.read_text(encoding="utf-8"),
         "environment": read_json(run.environment_file),
-        "positive": files.task.columns()[-1].removeprefix("p_"),
+        "positive": _positive_class(files.task),
     }
+
+
+def _positive_class(task: Task) -> str | None:
+    """The class that sensitivity and the like speak of, where there are two."""
+    return task.columns()[1].removeprefix("p_") if task.n_outputs == 2 else None
 
 
 def _figures(files: RunFiles) -> list[dict[str, str]]:

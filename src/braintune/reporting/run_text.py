@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from braintune.errors import counted
 from braintune.files import read_json
 from braintune.fitting.network import RecipeAudit
 from braintune.fitting.predict import Prediction
@@ -61,7 +62,7 @@ def prediction_document(prediction: Prediction, out: Path) -> dict[str, Any]:
 def prediction_text(prediction: Prediction, out: Path) -> str:
     """How many scans were predicted, which carry warnings, which could not be used."""
     table = prediction.table
-    lines = [f"{len(table) - prediction.failed} scans predicted in {out}."]
+    lines = [f"{counted(len(table) - prediction.failed, 'scan')} predicted in {out}."]
     for column, title in (("warning", "Unlike the fit's scans"), ("problem", "Not usable")):
         rows = table[table[column].notna()] if column in table else table.iloc[:0]
         if len(rows):

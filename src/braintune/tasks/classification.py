@@ -13,7 +13,7 @@ from torch import nn
 
 from braintune.cohort.labels import Classes, find_classes
 from braintune.errors import InputError
-from braintune.tasks.classification_metrics import BINARY, MULTICLASS, youden_threshold
+from braintune.tasks.classification_metrics import BINARY, multiclass, youden_threshold
 from braintune.tasks.head import make_head
 from braintune.tasks.task import (
     TASKS,
@@ -81,7 +81,7 @@ class Classification(Task):
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """Of two classes, those of a positive class; of more, averages over the classes."""
-        return BINARY if self.n_outputs == 2 else MULTICLASS
+        return BINARY if self.n_outputs == 2 else multiclass(self.n_outputs)
 
     def read(self, column: pd.Series) -> tuple[Self, FloatArray]:
         """Find the classes and number them."""

@@ -183,11 +183,15 @@ BINARY = _by_name(
     Metric("average_precision", "average precision", average_precision),
     *_CALIBRATION,
 )
-MULTICLASS = _by_name(
-    Metric("auc", "ROC-AUC, one against the rest", macro_auc, chance=0.5),
-    Metric("balanced_accuracy", "balanced accuracy", balanced_accuracy),
-    Metric("accuracy", "accuracy", accuracy),
-    Metric("f1", "F1, averaged over classes", macro_f1),
-    Metric("average_precision", "average precision", macro_average_precision),
-    *_CALIBRATION,
-)
+
+
+def multiclass(classes: int) -> dict[str, Metric]:
+    """The metrics of three classes or more."""
+    return _by_name(
+        Metric("auc", "ROC-AUC, one against the rest", macro_auc, chance=0.5),
+        Metric("balanced_accuracy", "balanced accuracy", balanced_accuracy, chance=1 / classes),
+        Metric("accuracy", "accuracy", accuracy),
+        Metric("f1", "F1, averaged over classes", macro_f1),
+        Metric("average_precision", "average precision", macro_average_precision),
+        *_CALIBRATION,
+    )

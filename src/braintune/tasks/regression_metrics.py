@@ -4,6 +4,8 @@ import numpy as np
 
 from braintune.tasks.task import Metric, Scored
 
+_FEWEST_TO_CORRELATE = 3
+
 
 def mae(scored: Scored) -> float:
     """Mean absolute error."""
@@ -16,11 +18,19 @@ def rmse(scored: Scored) -> float:
 
 
 def pearson(scored: Scored) -> float:
-    """Pearson's correlation of prediction and truth."""
-    predicted, truth = scored.predicted[:, 0], scored.truth
-    if predicted.std() < 1e-12 or truth.std() < 1e-12:
-        return float("nan")
-    return float(np.corrcoef(predicted, truth)[0, 1])
+    """Pearson's correlation of prediction and truth within folds, each weighing by its scans.
+
+    Folds have different models. Pooled over them, even a constant prediction correlates with the
+    truth, and negatively: each fold's training mean is high where its test mean is low.
+    """
+    values, weights = [], []
+    for fold in np.unique(scored.fold):
+        rows = scored.fold == fold
+        predicted, truth = scored.predicted[rows, 0], scored.truth[rows]
+        if len(truth) >= _FEWEST_TO_CORRELATE and min(predicted.std(), truth.std()) > 1e-12:
+            values.append(float(np.corrcoef(predicted, truth)[0, 1]))
+            weights.append(len(truth))
+    return float(np.average(values, weights=weights)) if values else float("nan")
 
 
 def r_squared(scored: Scored) -> float:
