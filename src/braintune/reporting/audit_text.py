@@ -33,18 +33,16 @@ def audit_text(audit: CohortAudit) -> str:
     who.add_row("voxel sizes", ", ".join(f"{s} mm: {n}" for s, n in audit.spacings.items()))
     parts = [rendered(who)]
     for name, crossed in audit.table.crossed.items():
-        table = Table(
-            title=f"{crossed.columns.name} by {name}"
-            f" (Cramér's V {audit.table.associations[name]:.2f})",
-            title_justify="left",
-            box=None,
-        )
+        # As a line of its own: a table's title is broken to the table's width.
+        strength = audit.table.associations[name]
+        title = f"{crossed.columns.name} by {name} (Cramér's V {strength:.2f})"
+        table = Table(box=None)
         table.add_column(name)
         for column in crossed.columns:
             table.add_column(str(column), justify="right")
         for value, row in crossed.iterrows():
             table.add_row(str(value), *[str(count) for count in row])
-        parts.append(rendered(table))
+        parts.append(f"{title}\n{rendered(table)}")
     if audit.cautions:
         parts.append(_problems("To know of", audit.cautions))
     if audit.problems:
