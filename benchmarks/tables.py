@@ -34,13 +34,14 @@ untuned, with fewer epochs.
 
 - **Instance norm instead of batch norm.** With 4 to 8 volumes a batch, the statistics of batch norm
   are noise: validation errors jumped above 20 years between epochs. Instance norm is steady.
-- **A moving average of the weights** (`ema: 0.99`) **and the last epoch** instead of the best one:
-  with 14 validation subjects, the best epoch is mostly luck.
-- **Mirror images at prediction** (`flip_average`).
 - **Enough epochs.** Errors still fell between 40 and 60 epochs.
 - **Moderate augmentation.** `heavy` underfits at this number of epochs.
-- **bfloat16 and channels-last**, chosen by themselves where the processor has the instructions, and
-  freed memory that is kept for the next step, each about halve the time of a step.
+- **Freed memory kept for the next step** instead of given back to the system: half the time of a
+  step (0.94 s to 0.46 s for this network on this processor).
+
+Set for their reasons, without a measurement of their own: a moving average of the weights (`ema`),
+the last epoch instead of the best one (with 14 validation subjects the best is mostly luck), and
+the average over mirror images (`flip_average`).
 """
 _LOADING = """
 ## Speed of loading

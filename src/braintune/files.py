@@ -121,6 +121,12 @@ def append_line(path: Path, document: Any) -> None:
             os.close(descriptor)
 
 
+def write_lines(path: Path, documents: list[Any]) -> None:
+    """Write one JSON document a line, the whole file or nothing."""
+    lines = [json.dumps(_finite(d), ensure_ascii=False, allow_nan=False) for d in documents]
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
 def _append_whole(descriptor: int, line: bytes) -> None:
     """Append all of a line, or none of it where the disk has no room for all."""
     before = os.fstat(descriptor).st_size

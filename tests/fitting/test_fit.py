@@ -32,7 +32,7 @@ def test_a_run_leaves_all_its_files(finished_run: Path) -> None:
         "model/model.json",
         "model/fold-1.safetensors",
         "folds/1/predictions.tsv",
-        "folds/2/history.tsv",
+        "folds/2/history.jsonl",
         "cases/cases.json",
         "cases/1.png",
     }

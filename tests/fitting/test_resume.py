@@ -97,8 +97,13 @@ def whole(session: Session) -> Path:
     return session.finish("whole")
 
 
-RESULTS = ("predictions.tsv", "splits.tsv", "folds/1/history.tsv")
+RESULTS = ("predictions.tsv", "splits.tsv")
 WEIGHTS = ("model/fold-1.safetensors", "model/fold-2.safetensors")
+
+
+def losses(run: Path) -> list[tuple[float, float]]:
+    lines = [*read_lines(run / "folds/1/history.jsonl"), *read_lines(run / "folds/2/history.jsonl")]
+    return [(line["loss"], line["validation_loss"]) for line in lines]
 
 
 def test_kill_9_changes_nothing(session: Session, whole: Path) -> None:
@@ -111,6 +116,8 @@ def test_kill_9_changes_nothing(session: Session, whole: Path) -> None:
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
     numbers = [json.loads((run / "metrics.json").read_text()) for run in (killed, whole)]
     assert numbers[0]["metrics"] == numbers[1]["metrics"]
+    assert losses(killed) == losses(whole)
+    assert len(losses(whole)) == 12
     events = [line["event"] for line in read_lines(killed / "ledger.jsonl")]
     assert events.count("resumed") == 2
     assert events.count("test opened") == 2

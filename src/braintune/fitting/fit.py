@@ -187,7 +187,7 @@ def _fit_folds(
             machinery = Machinery(
                 fabric=fabric,
                 precision=precision,
-                checkpoint=run.fold_folder(number) / "checkpoint.pt",
+                folder=run.fold_folder(number),
                 every=execution.checkpoint_every,
                 stop=stop,
             )

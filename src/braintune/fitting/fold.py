@@ -51,7 +51,6 @@ def fit_fold(
         for part, predicted in (("validation", validation), ("test", test))
     ]
     write_text(folder / "predictions.tsv", write_table_text(pd.concat(tables)))
-    write_text(folder / "history.tsv", write_table_text(pd.DataFrame(trainer.history)))
     saved = save_member(run.model_folder, number, trainer.network)
     write_json(
         folder / "fold.json",

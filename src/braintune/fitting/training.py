@@ -12,6 +12,7 @@ from braintune.adapters.adapter import set_training
 from braintune.console import Progress
 from braintune.errors import BraintuneError, InterruptedFitError, listing
 from braintune.evaluation.splits import Fold
+from braintune.files import write_lines
 from braintune.fitting.averaging import MovingAverage
 from braintune.fitting.batches import (
     Rows,
@@ -64,16 +65,26 @@ class Machinery:
     Attributes:
         fabric: Devices and processes.
         precision: Number format and memory layout.
-        checkpoint: The file to go on from.
+        folder: Where the checkpoint to go on from lies, and the history for who watches.
         every: Seconds between checkpoints.
         stop: Whether someone asked to stop.
     """
 
     fabric: lightning_fabric.Fabric
     precision: Precision
-    checkpoint: Path
+    folder: Path
     every: float
     stop: StopRequest
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file to go on from."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def history(self) -> Path:
+        """One line of JSON an epoch, written as training goes."""
+        return self.folder / "history.jsonl"
 
 
 class FoldTrainer:
@@ -256,6 +267,9 @@ class FoldTrainer:
             }
         )
         state.epoch_loss = 0.0
+        if self._machinery.fabric.is_global_zero:
+            # All of it each time: a resumed fit does some epochs again.
+            write_lines(self._machinery.history, state.history)
 
     def outputs(self, rows: Rows) -> torch.Tensor:
         """The network's outputs for some rows, of shape (rows, outputs)."""

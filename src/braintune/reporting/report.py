@@ -11,7 +11,7 @@ import pandas as pd
 
 from braintune.cohort.tables import read_table
 from braintune.errors import InputError, counted
-from braintune.files import read_json, write_text
+from braintune.files import read_json, read_lines, write_text
 from braintune.reporting import figures, findings, participants
 from braintune.reporting.methods import methods_text
 from braintune.reporting.numbers import duration, p_value, rounded, with_interval
@@ -78,7 +78,7 @@ def _read(run: RunFolder) -> RunFiles:
         metrics=metrics,
         cohort=read_table(run.cohort_file),
         predictions=read_table(run.predictions_file),
-        histories=[read_table(folder / "history.tsv").astype("float64") for folder in folders],
+        histories=[pd.DataFrame(read_lines(folder / "history.jsonl")) for folder in folders],
         folds=[read_json(folder / "fold.json") for folder in folders],
         task=TASKS.get(kind).restore(model["members"][0]["task"]),
     )
