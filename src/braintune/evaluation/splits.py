@@ -139,16 +139,22 @@ def deal(
 
 def _groups(cohort: Cohort, column: str) -> npt.NDArray[np.int64]:
     """A number for each group; subjects that share a coarser group are never parted."""
-    values = cohort.column(column)
-    if values.isna().any():
-        missing = cohort.table.loc[values.isna(), "scan_id"]
-        raise InputError(f"The group column {column!r} is missing for {listing(missing)}.")
+    values = _complete(cohort, column, "group")
     subjects = cohort.table["participant_id"]
     torn = values.groupby(subjects).nunique()
     if (torn > 1).any():
         names = listing(torn.index[torn > 1])
         raise InputError(f"The group column {column!r} puts a subject into two groups: {names}.")
     return pd.factorize(values)[0].astype(np.int64)
+
+
+def _complete(cohort: Cohort, name: str, role: str) -> pd.Series:
+    """A column that every scan must have a value in."""
+    column = cohort.column(name)
+    if column.isna().any():
+        missing = listing(cohort.table.loc[column.isna(), "scan_id"])
+        raise InputError(f"The {role} column {name!r} is missing for {missing}.")
+    return column
 
 
 def _strata(table: pd.DataFrame, target: npt.NDArray[np.int64], columns: list[str]) -> Strata:
@@ -192,10 +198,7 @@ def _hold_out(
     random: np.random.Generator,
 ) -> Sides:
     del strata, random
-    column = cohort.column(protocol.column)
-    if column.isna().any():
-        missing = listing(cohort.table.loc[column.isna(), "scan_id"])
-        raise InputError(f"The hold-out column {protocol.column!r} is missing for {missing}.")
+    column = _complete(cohort, protocol.column, "hold-out")
     absent = [value for value in protocol.test if value not in set(column)]
     if absent:
         there = listing(sorted(column.unique()))
@@ -221,10 +224,7 @@ def _leave_one_site_out(
     random: np.random.Generator,
 ) -> Sides:
     del strata, random
-    column = cohort.column(protocol.site)
-    if column.isna().any():
-        missing = listing(cohort.table.loc[column.isna(), "scan_id"])
-        raise InputError(f"The site column {protocol.site!r} is missing for {missing}.")
+    column = _complete(cohort, protocol.site, "site")
     sites = sorted(column.unique())
     if len(sites) < 2:
         raise InputError(f"There is one {protocol.site} only, {sites[0]}: none is left to train.")
