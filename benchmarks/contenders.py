@@ -1,8 +1,9 @@
 """The ways to bring a cohort's scans to a network, each set up as its own documentation says.
 
-All give float32 batches of shape (batch, 1, x, y, z) with z-scored brains, and all augment alike:
-a left-right flip, rotation, scale, shift, gain, offset and noise, and for "standard" an elastic
-deformation, gamma and a bias field as well. MONAI and TorchIO get the number of worker processes
+All give batches of shape (batch, 1, x, y, z), and all but the .nii.gz reader z-scored brains. All
+give float32 but a bare prepared store, which is float16 until it is on the device. All augment in
+like ways: a left-right flip, rotation, scale, shift, gain, offset and noise, and for "standard" an
+elastic deformation, gamma and a bias field as well. MONAI and TorchIO get the number of workers
 that serves them best.
 """
 
@@ -32,6 +33,7 @@ class Material:
         shape: Of the prepared scans.
         batch: Scans a batch.
         workspace: A folder for the caches of others.
+        passes: How often an epoch goes through the scans.
     """
 
     scans: list[Path]
@@ -39,12 +41,31 @@ class Material:
     shape: Shape
     batch: int
     workspace: Path
+    passes: int = 1
+
+    @property
+    def epoch(self) -> list[Path]:
+        """The scans of an epoch."""
+        return self.scans * self.passes
+
+    @property
+    def rows(self) -> list[list[int]]:
+        """The rows of each batch of an epoch."""
+        numbers = torch.arange(len(self.scans)).repeat(self.passes)
+        return [rows.tolist() for rows in numbers.split(self.batch)]
+
+
+def stored(material: Material) -> Contender:
+    """A prepared store, read ahead by a thread; batches are float16, to be cast on the device."""
+    loader = ScanLoader(material.store, [path.name for path in material.scans])
+    rows = material.rows
+    return Contender("braintune", lambda: sum(len(batch) for batch in loader.batches(rows)))
 
 
 def ours(material: Material, strength: Strength | None) -> Contender:
-    """A prepared store, read ahead by a thread, augmented in batches."""
+    """The same, cast to float32 on the processor, and augmented in batches."""
     loader = ScanLoader(material.store, [path.name for path in material.scans])
-    rows = [r.tolist() for r in torch.arange(len(material.scans)).split(material.batch)]
+    rows = material.rows
 
     def epoch() -> int:
         count = 0
@@ -55,7 +76,7 @@ def ours(material: Material, strength: Strength | None) -> Contender:
             count += len(images)
         return count
 
-    return Contender("braintune", epoch)
+    return Contender("braintune" if strength else "braintune, float32", epoch)
 
 
 def raw(material: Material) -> Contender:
@@ -63,9 +84,9 @@ def raw(material: Material) -> Contender:
 
     def epoch() -> int:
         count = 0
-        for start in range(0, len(material.scans), material.batch):
-            paths = material.scans[start : start + material.batch]
-            volumes = [np.asarray(nib.load(path).dataobj, dtype=np.float32) for path in paths]
+        for numbers in material.rows:
+            images = [nib.load(material.scans[number]) for number in numbers]
+            volumes = [np.asarray(image.dataobj, dtype=np.float32) for image in images]
             count += len(torch.from_numpy(np.stack(volumes))[:, None])
         return count
 
@@ -86,7 +107,7 @@ def monai(material: Material, strength: Strength | None, kind: str, workers: int
         mt.EnsureTyped("image", track_meta=False),
     ]
     transform = mt.Compose([*steps, *_monai_augmentation(material.shape, strength)])
-    items = [{"image": str(path)} for path in material.scans]
+    items = [{"image": str(path)} for path in material.epoch]
     if kind == "PersistentDataset":
         data = md.PersistentDataset(items, transform, material.workspace / "monai")
     else:
@@ -146,7 +167,7 @@ def torchio(material: Material, strength: Strength | None, workers: int) -> Cont
     folder = material.workspace / "torchio"
     folder.mkdir(exist_ok=True)
     subjects = []
-    for path in material.scans:
+    for path in material.epoch:
         plain = folder / f"{path.name.removesuffix('.gz')}"
         if not plain.exists():
             prepared = material.store.read(path.name)[0].astype(np.float32)
@@ -209,7 +230,7 @@ def line_up(material: Material, augmentation: str) -> list[list[Contender]]:
     workers: Sequence[int] = (0, 2)
     groups = [[ours(material, strength)]]
     if strength is None:
-        groups.append([raw(material)])
+        groups = [[stored(material)], [ours(material, None)], [raw(material)]]
     groups += [
         [monai(material, strength, kind, n) for n in workers]
         for kind in ("PersistentDataset", "CacheDataset")

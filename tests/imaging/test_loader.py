@@ -27,6 +27,21 @@ def test_batches_come_in_order(loader: ScanLoader) -> None:
         assert np.array_equal(batch.numpy(), expected)
 
 
+def test_held_batches_stay_as_they_are(loader: ScanLoader) -> None:
+    rows = [[number % 6] for number in range(30)]
+    batches = loader.batches(rows, held=3)
+    for step in range(10):
+        together = [next(batches) for _ in range(3)]
+        for number, batch in enumerate(together):
+            expected = scan(rows[3 * step + number][0]).image
+            assert np.array_equal(batch[0].numpy(), expected)
+
+
+def test_memory_goes_round(loader: ScanLoader) -> None:
+    places = {batch.data_ptr() for _ in range(5) for batch in loader.batches([[0, 1]] * 20)}
+    assert len(places) <= 4
+
+
 def test_stopping_early_leaves_no_thread(loader: ScanLoader) -> None:
     before = threading.active_count()
     for _ in range(5):

@@ -169,7 +169,7 @@ class FoldTrainer:
             began = time.monotonic()
             batches = self._epoch_batches(epoch)[self._state.step % self._steps :]
             flat = [rows for step in batches for rows in step]
-            images = self._data.loader.batches(flat)
+            images = self._data.loader.batches(flat, held=self._train.accumulate)
             for step_rows in batches:
                 self._step([(rows, next(images)) for rows in step_rows])
                 bar.advance(note=self._note(epoch))

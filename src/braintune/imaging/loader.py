@@ -1,12 +1,15 @@
 """Batches of prepared scans, read ahead by a thread.
 
 Reading is a copy out of the page cache, so processes would only add the cost of sending arrays
-between them. One thread keeps the next batches ready; what it reads never depends on timing.
+between them. One thread keeps the next batches ready; what it reads never depends on timing. The
+batches' memory goes round: asking the system for fresh pages would take longer than the copy.
 """
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +18,8 @@ import torch
 from braintune.imaging.store import PreparedStore
 
 _AHEAD = 3
+# Copies of a batch that run at once: one core does not fill the memory bus.
+_AT_ONCE = 2
 Rows = Sequence[int] | npt.NDArray[np.intp]
 
 
@@ -31,46 +36,68 @@ class ScanLoader:
         self._store = store
         self.scan_ids = list(scan_ids)
         self._pin = pin
+        self._spare: list[torch.Tensor] = []
 
-    def read(self, rows: Rows) -> torch.Tensor:
-        """One batch, of shape (batch, channels, x, y, z), float16."""
-        batch = torch.empty(
-            (len(rows), *self._store.shape), dtype=torch.float16, pin_memory=self._pin
+    def batches(self, rows: Sequence[Rows], held: int = 1) -> Iterator[torch.Tensor]:
+        """The batches of the given rows, in order, read ahead by a thread.
+
+        Args:
+            rows: The rows of each batch.
+            held: How many batches are looked at together. The memory of older ones is used again.
+
+        Yields:
+            Of shape (batch, channels, x, y, z), float16.
+        """
+        buffers = self._take(
+            min(len(rows), _AHEAD + held), size=max((len(batch) for batch in rows), default=0)
         )
-        for into, row in zip(batch.numpy(), rows, strict=True):
-            np.copyto(into, self._store.read(self.scan_ids[row]))
-        return batch
-
-    def batches(self, rows: Sequence[Rows]) -> Iterator[torch.Tensor]:
-        """The batches of the given rows, in order, read ahead by a thread."""
-        ready: queue.Queue[torch.Tensor | BaseException] = queue.Queue(_AHEAD)
-        stop = threading.Event()
-
-        def put(item: torch.Tensor | BaseException) -> bool:
-            while not stop.is_set():
-                try:
-                    ready.put(item, timeout=0.1)
-                except queue.Full:
-                    continue
-                return True
-            return False
-
-        def work() -> None:
-            try:
-                for batch in rows:
-                    if not put(self.read(batch)):
-                        return
-            except BaseException as error:
-                put(error)
-
-        thread = threading.Thread(target=work, daemon=True, name="scan-loader")
+        free: queue.SimpleQueue[torch.Tensor | None] = queue.SimpleQueue()
+        ready: queue.SimpleQueue[torch.Tensor | BaseException] = queue.SimpleQueue()
+        for buffer in buffers:
+            free.put(buffer)
+        thread = threading.Thread(
+            target=self._fill, args=(rows, free, ready), daemon=True, name="scan-loader"
+        )
         thread.start()
+        in_use: deque[torch.Tensor] = deque()
         try:
-            for _ in rows:
+            for batch in rows:
                 item = ready.get()
                 if isinstance(item, BaseException):
                     raise item
-                yield item
+                in_use.append(item)
+                yield item[: len(batch)]
+                if len(in_use) >= held:
+                    free.put(in_use.popleft())
         finally:
-            stop.set()
+            free.put(None)
             thread.join()
+            self._spare += buffers
+
+    def _fill(
+        self,
+        rows: Sequence[Rows],
+        free: "queue.SimpleQueue[torch.Tensor | None]",
+        ready: "queue.SimpleQueue[torch.Tensor | BaseException]",
+    ) -> None:
+        """What the thread does: read each batch into the next free memory, until told to stop."""
+        try:
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="scan-reader") as readers:
+                for batch in rows:
+                    buffer = free.get()
+                    if buffer is None:
+                        return
+                    names = [self.scan_ids[row] for row in batch]
+                    list(readers.map(self._store.read_into, names, buffer.numpy()))
+                    ready.put(buffer)
+        except BaseException as error:
+            ready.put(error)
+
+    def _take(self, count: int, size: int) -> list[torch.Tensor]:
+        """Memory for some batches, from earlier ones where it is large enough."""
+        fitting = [buffer for buffer in self._spare if len(buffer) >= size]
+        self._spare = []
+        shape = (size, *self._store.shape)
+        while len(fitting) < count:
+            fitting.append(torch.empty(shape, dtype=torch.float16, pin_memory=self._pin))
+        return fitting[:count]
