@@ -78,10 +78,11 @@ def augment(images: torch.Tensor, seeds: Sequence[int], strength: Strength) -> t
     )
     brain = images != 0
     images = _bent(images, draws, strength)
-    images = images * _field(images, draws, strength) + _uniform(images, draws, strength.offset)
+    # The interpolated images are ours alone, so they are changed in place.
+    images.mul_(_field(images, draws, strength)).add_(_uniform(images, draws, strength.offset))
     if strength.noise:
-        images = images + strength.noise * _white(images, draws)
-    return images * brain
+        images.add_(_white(images, draws), alpha=strength.noise)
+    return images.mul_(brain)
 
 
 def _positions(
