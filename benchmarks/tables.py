@@ -1,4 +1,4 @@
-"""Write `docs/results.md` from the JSON files of the benchmarks, so that no number is typed.
+"""Write `docs/results.md` and the README's table from the benchmarks' JSON; no number is typed.
 
 python benchmarks/tables.py
 """
@@ -11,6 +11,8 @@ from braintune.reporting.numbers import duration, with_interval
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+README = Path(__file__).parents[1] / "README.md"
+_MARKS = ("<!-- results: benchmarks/tables.py -->\n", "<!-- end of results -->")
 
 _HEAD = """# Results
 
@@ -55,14 +57,39 @@ Augmentation runs on the processor here; braintune can also run it on a GPU, in 
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page and the table."""
     write_text(PAGE, page())
+    write_text(README, readme(README.read_text(encoding="utf-8")))
+
+
+def readme(text: str) -> str:
+    """The README with the table of today's results."""
+    before, _, rest = text.partition(_MARKS[0])
+    _, _, after = rest.partition(_MARKS[1])
+    return f"{before}{_MARKS[0]}{_headlines()}{_MARKS[1]}{after}"
+
+
+def _headlines() -> str:
+    """A row a recipe: the headline of the network and of each baseline."""
+    lines = [
+        _row(["", "the network", "knowing nothing", "age and sex only", "brain volume only"]),
+        _row(["---"] * 5),
+    ]
+    for name in _RECIPES:
+        result = read_json(RESULTS / f"{name}.json")
+        metrics = result["metrics"]
+        headline = metrics["headline"]
+        label = f"{result['recipe']['task']['target']}, {metrics['metrics'][headline]['label']}"
+        cells = [metrics["metrics"][headline]]
+        cells += [metrics["baselines"][b]["metrics"][headline] for b in _BASELINES]
+        lines.append(_row([label, *[with_interval(cell) for cell in cells]]))
+    return "\n".join(lines) + "\n"
 
 
 def page() -> str:
     """The page's Markdown."""
     parts = [_HEAD, _ACCURACY]
-    parts += [_accuracy(read_json(RESULTS / f"{name}.json")) for name in ("brain-age", "sex")]
+    parts += [_accuracy(read_json(RESULTS / f"{name}.json")) for name in _RECIPES]
     parts += [_ACCURACY_NOTES, _LOADING, _loading(read_json(RESULTS / "loading.json"))]
     return "".join(parts)
 
@@ -91,6 +118,8 @@ def _accuracy(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+_RECIPES = ("brain-age", "sex")
+_BASELINES = ("constant", "age_sex", "brain_volume")
 _SHOWN = ("mae", "rmse", "r", "r2", "auc", "balanced_accuracy", "brier", "ece")
 
 
