@@ -48,11 +48,16 @@ the average over mirror images (`flip_average`).
 _LOADING = """
 ## Speed of loading
 
-Scans a second from disk to float32 batches, and how many times faster braintune was: the median of
-the rounds, with their range. All contenders take turns in one process on the same simulated scans;
-of 0 and 2 worker processes, MONAI and TorchIO get what serves them better. `light` augmentation is
-flip, affine, gain, offset and noise; `standard` adds elastic deformation, gamma and a bias field.
-Augmentation runs on the processor here; braintune can also run it on a GPU, in batches.
+Scans a second from the page cache to batches, and how many times faster braintune was: the median
+of the rounds, with their range. All contenders take turns in one process on the same simulated
+scans; of 0 and 2 worker processes, MONAI and TorchIO get what serves them better. Batches are
+float32, but for the first row of each size: braintune's are float16 and are cast where the network
+computes, the next row casts them on the processor.
+
+`light` augmentation is flip, affine, gain, offset and noise; `standard`, the default, adds elastic
+deformation, gamma and a bias field. braintune's costs one interpolation in both, so it gains most
+where more is asked for. Augmentation runs on the processor here; braintune runs it where the
+network computes, in batches.
 """
 
 

@@ -17,7 +17,7 @@ DEMO_RECIPE = {
     "prepare": {"spacing": 4.0, "shape": [40, 48, 40], "intensity": "zscore"},
     "backbone": {"name": "sfcn", "channels": [16, 32, 64, 64], "norm": "instance"},
     "train": {
-        "epochs": 20,
+        "epochs": 14,
         "batch_size": 8,
         "lr": 2.0e-3,
         "ema": 0.9,

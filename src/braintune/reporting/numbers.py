@@ -8,14 +8,15 @@ def rounded(value: float | None) -> str:
     """Three digits that matter, or a dash for what is not defined.
 
     Example:
-        >>> rounded(0.91234), rounded(12.345), rounded(None), rounded(0.0)
-        ('0.912', '12.3', '–', '0.00')
+        >>> rounded(0.91234), rounded(-0.0433), rounded(12.345), rounded(None), rounded(-0.0)
+        ('0.912', '−0.043', '12.3', '–', '0.000')
     """
     if value is None or not math.isfinite(value):
         return "–"
     size = abs(value)
-    digits = 3 if 0.1 <= size < 1 else (2 if size < 10 else 1 if size < 100 else 0)
-    return f"{value:.{digits}f}".replace("-", "−")
+    digits = 3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0
+    text = f"{size:.{digits}f}"
+    return f"−{text}" if value < 0 and float(text) else text
 
 
 def with_interval(entry: dict[str, Any]) -> str:
@@ -44,4 +45,5 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    hours, rest = divmod(round(seconds / 60), 60)
+    return f"{hours} h {rest} min"

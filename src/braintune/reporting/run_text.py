@@ -10,7 +10,7 @@ from braintune.files import read_json
 from braintune.fitting.network import RecipeAudit
 from braintune.fitting.predict import Prediction
 from braintune.reporting.findings import against_baselines, chance
-from braintune.reporting.numbers import duration, with_interval
+from braintune.reporting.numbers import duration, rounded, with_interval
 from braintune.reporting.registry_text import rendered
 from braintune.run import RunFolder
 
@@ -31,9 +31,9 @@ def run_text(run: RunFolder) -> str:
     table.add_column("")
     table.add_column("network")
     for baseline in metrics["baselines"].values():
-        table.add_column(baseline["label"])
+        table.add_column(baseline["label"], justify="right")
     for name, entry in metrics["metrics"].items():
-        others = [with_interval(b["metrics"][name]) for b in metrics["baselines"].values()]
+        others = [rounded(b["metrics"][name]["value"]) for b in metrics["baselines"].values()]
         table.add_row(entry["label"], with_interval(entry), *others)
     summary = (
         f"{metrics['scans']} scans of {metrics['subjects']} subjects, {metrics['folds']} folds,"
