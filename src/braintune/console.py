@@ -51,27 +51,30 @@ def _live_bar(title: str, total: int) -> Iterator[Progress]:
         MofNCompleteColumn,
         Progress,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
+    # On a narrow terminal the note is cut, and the numbers stay whole.
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)),
+        TextColumn(
+            "{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        ),
     )
-    with Progress(*columns, console=Console(stderr=True)) as rich_progress:
-        task = rich_progress.add_task(title, total=total, note="")
+    with Progress(*columns, console=Console(stderr=True), expand=True) as rich_progress:
+        task = rich_progress.add_task(title, total=total, note="left")
 
         class Bar:
             def advance(self, steps: int = 1, note: str = "") -> None:
                 if note:
-                    rich_progress.update(task, note=note)
+                    rich_progress.update(task, note=f"left, {note}")
                 rich_progress.advance(task, steps)
+                if rich_progress.finished:
+                    rich_progress.update(task, note="taken")
 
             def skip(self, steps: int) -> None:
                 rich_progress.update(task, completed=rich_progress.tasks[task].completed + steps)

@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -29,7 +30,8 @@ def truth_of(folder: Path) -> pd.DataFrame:
 @pytest.mark.parametrize("fixture", ["cohort_folder", "sessions_folder"])
 def test_the_bids_validator_accepts_it(fixture: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(fixture)
-    validator = shutil.which("bids-validator-deno")
+    beside = str(Path(sys.executable).parent)
+    validator = shutil.which("bids-validator-deno", path=beside)
     if validator is None:
         pytest.skip("the BIDS validator is not installed")
     command = [validator, "--ignoreWarnings", "--json", str(folder)]
