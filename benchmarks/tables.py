@@ -28,6 +28,8 @@ only and are fitted and tested on the same rows. Networks train from random weig
 """
 _ACCURACY_NOTES = """
 Measure again with `python benchmarks/accuracy.py recipes/RECIPE.yaml --cohort COHORT --name NAME`.
+Another processor or number of threads, or a later version that adds in another order, rounds
+differently: expect other last digits, within the intervals.
 
 What helped, seen while the age recipe was tuned by cross-validation within the 95 rows of IXI that
 its own split calls train. Those rows are part of the cross-validation above, so its errors are a
@@ -54,7 +56,8 @@ scans; of 0 and 2 worker processes, MONAI and TorchIO get what serves them bette
 float32, but for the first row of each size: braintune's are float16 and are cast where the network
 computes, the next row casts them on the processor.
 
-`light` augmentation is flip, affine, gain, offset and noise; `standard`, the default, adds elastic
+Each library augments with its own transforms, set to the same kinds and like strengths: the results
+are alike, not equal. `light` augmentation is flip, affine, gain, offset and noise; `standard`, the default, adds elastic
 deformation, gamma and a bias field. braintune's costs one interpolation in both, so it gains most
 where more is asked for. Augmentation runs on the processor here; braintune runs it where the
 network computes, in batches.
