@@ -57,10 +57,10 @@ float32, but for the first row of each size: braintune's are float16 and are cas
 computes, the next row casts them on the processor.
 
 Each library augments with its own transforms, set to the same kinds and like strengths: the results
-are alike, not equal. `light` augmentation is flip, affine, gain, offset and noise; `standard`, the default, adds elastic
-deformation, gamma and a bias field. braintune's costs one interpolation in both, so it gains most
-where more is asked for. Augmentation runs on the processor here; braintune runs it where the
-network computes, in batches.
+are alike, not equal. `light` augmentation is flip, affine, gain, offset and noise; `standard`, the
+default, adds elastic deformation, gamma and a bias field. braintune's costs one interpolation in
+both, so it gains most where more is asked for. Augmentation runs on the processor here; braintune
+runs it where the network computes, in batches.
 """
 
 
