@@ -16,8 +16,7 @@ from braintune.fitting.fit import Execution, fit
 from braintune.recipe import Recipe
 from braintune.reporting.report import write_report
 from braintune.run import RunFolder
-
-RESULTS = Path(__file__).parent / "results"
+from measuring import RESULTS
 
 
 def main() -> None:

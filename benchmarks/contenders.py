@@ -7,9 +7,10 @@ elastic deformation, gamma and a bias field as well. MONAI and TorchIO get the n
 that serves them best.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -168,7 +169,7 @@ def torchio(material: Material, strength: Strength | None, workers: int) -> Cont
     folder.mkdir(exist_ok=True)
     subjects = []
     for path in material.epoch:
-        plain = folder / f"{path.name.removesuffix('.gz')}"
+        plain = folder / path.name.removesuffix(".gz")
         if not plain.exists():
             prepared = material.store.read(path.name)[0].astype(np.float32)
             nib.save(nib.Nifti1Image(prepared, np.eye(4)), plain)
@@ -207,10 +208,10 @@ def _torchio_augmentation(strength: Strength | None) -> list[object]:
     return [*steps, tio.RandomNoise(std=(strength.noise, strength.noise))]
 
 
-def _count(batches: object, image_of: Callable[[object], torch.Tensor]) -> Callable[[], int]:
+def _count(batches: Iterable[Any], image_of: Callable[[Any], torch.Tensor]) -> Callable[[], int]:
     def epoch() -> int:
         count = 0
-        for batch in _iterate(batches):
+        for batch in batches:
             image = image_of(batch)
             if image.dtype != torch.float32 or image.ndim != 5:
                 raise TypeError(f"a batch of {image.dtype} with {image.ndim} axes")
@@ -218,10 +219,6 @@ def _count(batches: object, image_of: Callable[[object], torch.Tensor]) -> Calla
         return count
 
     return epoch
-
-
-def _iterate(batches: object) -> Iterator[object]:
-    yield from batches  # type: ignore[misc]
 
 
 def line_up(material: Material, augmentation: str) -> list[list[Contender]]:

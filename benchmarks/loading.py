@@ -25,9 +25,8 @@ from braintune.recipe import PrepareRecipe
 from braintune.synthesis.population import SimulationRecipe
 from braintune.synthesis.simulate import simulate
 from contenders import Material, line_up
-from measuring import Contender, environment, summary, take_turns
+from measuring import RESULTS, Contender, environment, summary, take_turns
 
-RESULTS = Path(__file__).parent / "results" / "loading.json"
 # Spacing, prepared shape, scans, batch.
 SIZES: dict[int, tuple[tuple[int, int, int], int, int]] = {
     2: ((80, 96, 80), 24, 8),
@@ -44,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--spacing", type=int, nargs="*", default=list(SIZES))
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "loading.json")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     document: dict[str, Any] = {"environment": environment(("monai", "torchio")), "loading": {}}

@@ -5,11 +5,14 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from braintune.run import describe_environment
+
+RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ from typing import Any
 
 from braintune.files import read_json, write_text
 from braintune.reporting.numbers import duration, with_interval
+from measuring import RESULTS
 
-RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 README = Path(__file__).parents[1] / "README.md"
 _MARKS = ("<!-- results: benchmarks/tables.py -->\n", "<!-- end of results -->")
+_RECIPES = ("brain-age", "sex")
+_BASELINES = ("constant", "age_sex", "brain_volume")
+_SHOWN = ("mae", "rmse", "r", "r2", "auc", "balanced_accuracy", "brier", "ece")
 
 _HEAD = """# Results
 
@@ -124,11 +127,6 @@ def _accuracy(result: dict[str, Any]) -> str:
         + "\n"
     )
     return "\n".join(lines)
-
-
-_RECIPES = ("brain-age", "sex")
-_BASELINES = ("constant", "age_sex", "brain_volume")
-_SHOWN = ("mae", "rmse", "r", "r2", "auc", "balanced_accuracy", "brier", "ece")
 
 
 def _loading(result: dict[str, Any]) -> str:

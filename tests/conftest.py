@@ -79,33 +79,30 @@ def tiny_recipe(**changes: Any) -> Recipe:
     return Recipe.parse(tiny_values(**changes))
 
 
-@pytest.fixture(scope="session")
-def finished_run(cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the tiny recipe on the simulated cohort, with its report."""
+def finish(recipe: Recipe, cohort: Path, out: Path) -> Path:
+    """Fit a recipe and write the report."""
     from braintune.cohort.read import read_cohort
     from braintune.fitting.fit import fit
     from braintune.reporting.report import write_report
 
-    out = tmp_path_factory.mktemp("runs") / "dx"
-    fit(tiny_recipe(), read_cohort(cohort_folder), out)
+    fit(recipe, read_cohort(cohort), out)
     write_report(out)
     return out
+
+
+@pytest.fixture(scope="session")
+def finished_run(cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the tiny recipe on the simulated cohort, with its report."""
+    return finish(tiny_recipe(), cohort_folder, tmp_path_factory.mktemp("runs") / "dx")
 
 
 @pytest.fixture(scope="session")
 def finished_age_run(cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished regression of age."""
-    from braintune.cohort.read import read_cohort
-    from braintune.fitting.fit import fit
-    from braintune.reporting.report import write_report
-
-    out = tmp_path_factory.mktemp("runs") / "age"
     recipe = tiny_recipe(
         task={"kind": "regression", "target": "age"}, train={"ema": 0.9, "validation": 0.4}
     )
-    fit(recipe, read_cohort(cohort_folder), out)
-    write_report(out)
-    return out
+    return finish(recipe, cohort_folder, tmp_path_factory.mktemp("runs") / "age")
 
 
 @pytest.fixture

@@ -20,6 +20,13 @@ _SHORT = ["train.epochs=1", "train.batch_size=4", "prepare.spacing=6", "prepare.
 _NARROW = {"sfcn": ["backbone.channels=[4,8]"]}
 
 
+def shortened(path: Path) -> list[str]:
+    """The overrides that make a recipe short."""
+    recipe = Recipe.read(path)
+    folds = ["protocol.folds=2"] if recipe.protocol.kind == "cross-validation" else []
+    return [*_SHORT, *_NARROW.get(recipe.backbone.name, []), *folds]
+
+
 def test_there_are_recipes() -> None:
     assert {path.stem for path in RECIPES} >= {"brain-age", "sex"}
 
@@ -35,16 +42,12 @@ def test_a_recipe_is_counted_at_its_full_size(path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs(path: Path, cohort_folder: Path, tmp_path: Path) -> None:
     """Shortened, on simulated scans that are named as the recipe asks for them."""
-    recipe = Recipe.read(path)
-    changes = [*_SHORT, *_NARROW.get(recipe.backbone.name, [])]
-    if recipe.protocol.kind == "cross-validation":
-        changes.append("protocol.folds=2")
+    recipe = Recipe.read(path, shortened(path))
     derivative = Path(shutil.copytree(cohort_folder, tmp_path / "cohort"))
     if recipe.scans.desc:
         for scan in derivative.rglob("*_T1w.nii.gz"):
             scan.rename(scan.with_name(scan.name.replace("_T1w", f"_desc-{recipe.scans.desc}_T1w")))
-    short = Recipe.read(path, changes)
-    run = fit(short, read_cohort(derivative, short.scans), tmp_path / "run")
+    run = fit(recipe, read_cohort(derivative, recipe.scans), tmp_path / "run")
     metrics = json.loads(run.metrics_file.read_text())
     assert metrics["subjects"] == 32
     assert metrics["headline"] in metrics["metrics"]
@@ -53,8 +56,7 @@ def test_a_recipe_runs(path: Path, cohort_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_on_real_scans(path: Path, ixi: Path, tmp_path: Path) -> None:
     """Shortened, on a few of the brains that its results were measured on."""
-    changes = [*_SHORT, "protocol.folds=2", "train.epochs=1"]
-    recipe = Recipe.read(path, [*changes, *_NARROW.get("sfcn", [])])
+    recipe = Recipe.read(path, shortened(path))
     whole = read_cohort(ixi, recipe.scans)
     few = Cohort(whole.source, pd.DataFrame(whole.table.iloc[:16]))
     run = fit(recipe, few, tmp_path / "run")

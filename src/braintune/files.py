@@ -111,7 +111,7 @@ def read_json(path: Path) -> Any:
 
 def append_line(path: Path, document: Any) -> None:
     """Append one JSON document as a line, in a single write that a killed process can't halve."""
-    line = json.dumps(_finite(document), ensure_ascii=False, allow_nan=False) + "\n"
+    line = _json_line(document)
     make_folder(path.parent)
     with explained(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -123,8 +123,11 @@ def append_line(path: Path, document: Any) -> None:
 
 def write_lines(path: Path, documents: list[Any]) -> None:
     """Write one JSON document a line, the whole file or nothing."""
-    lines = [json.dumps(_finite(d), ensure_ascii=False, allow_nan=False) for d in documents]
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    write_text(path, "".join(_json_line(document) for document in documents))
+
+
+def _json_line(document: Any) -> str:
+    return json.dumps(_finite(document), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _append_whole(descriptor: int, line: bytes) -> None:

@@ -148,11 +148,6 @@ class LeaveOneSiteOut(Section):
 
 # The key that chooses in each section that holds an entry's own options.
 _CHOOSERS = {"task": "kind", "backbone": "name", "adapter": "name", "protocol": "kind"}
-_PROTOCOLS: dict[str, type[Section]] = {
-    "cross-validation": CrossValidation,
-    "hold-out": HoldOut,
-    "leave-one-site-out": LeaveOneSiteOut,
-}
 Protocol = Annotated[CrossValidation | HoldOut | LeaveOneSiteOut, Field(discriminator="kind")]
 
 
@@ -276,7 +271,15 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 def _forget_options(section: str, values: dict[str, Any], chosen: Any) -> None:
     """Drop, in place, the options of what was chosen before, which mean nothing to the new one."""
-    model = _PROTOCOLS.get(str(chosen), CrossValidation) if section == "protocol" else None
-    kept = (model or Recipe.model_fields[section].annotation).model_fields  # type: ignore[union-attr]
+    models: dict[str, type[BaseModel]] = {
+        "task": TaskRecipe,
+        "backbone": BackboneRecipe,
+        "adapter": AdapterRecipe,
+    }
+    for protocol in (CrossValidation, HoldOut, LeaveOneSiteOut):
+        if protocol.model_fields["kind"].default == chosen:
+            models["protocol"] = protocol
+    # An unknown kind of protocol is refused by the recipe itself.
+    kept = models[section].model_fields if section in models else values
     for name in [name for name in values if name not in kept]:
         del values[name]

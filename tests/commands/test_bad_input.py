@@ -1,7 +1,6 @@
 """Bad input ends with status 2, says what and how to mend it, and leaves nothing half-written."""
 
 import gzip
-import os
 import resource
 import shutil
 import subprocess
@@ -205,7 +204,6 @@ def test_a_full_disk_is_told_and_what_is_there_is_whole(
 ) -> None:
     out = tmp_path / "out"
     words = {"RECIPE": recipe_file(), "COHORT": cohort_folder, "OUT": out}
-    cache = Path(os.environ["BRAINTUNE_CACHE"])
     program = [sys.executable, "-m", "braintune", *(str(words.get(w, w)) for w in command)]
     if command[0] == "fit":  # with the store there already, the run folder itself fills the disk
         prepare = ["prepare", str(cohort_folder), str(tmp_path / "store"), "--recipe"]
@@ -216,7 +214,6 @@ def test_a_full_disk_is_told_and_what_is_there_is_whole(
         check=False,
         capture_output=True,
         text=True,
-        env=os.environ | {"BRAINTUNE_CACHE": str(cache)},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert done.returncode == 2, done.stderr
@@ -262,9 +259,13 @@ def test_every_scan_that_cannot_be_used_is_named(
     ids=str,
 )
 def test_other_commands_refuse(
-    arguments: tuple[str, ...], message: str, braintune: Command, tmp_path: Path
+    arguments: tuple[str, ...],
+    message: str,
+    braintune: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     outcome = braintune(*arguments)
     assert outcome.status == 2
     assert message in outcome.err

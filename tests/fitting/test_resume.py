@@ -29,7 +29,7 @@ class Session:
     folder: Path
     cohort: Path
 
-    def start(self, name: str, *options: str) -> subprocess.Popen[str]:
+    def _start(self, name: str, *options: str) -> subprocess.Popen[str]:
         recipe = self.folder / "recipe.yaml"
         train = {"epochs": 6, "ema": 0.9, "augment": "heavy", "balance": "sampler", "batch_size": 4}
         recipe.write_text(yaml.safe_dump(tiny_values(train={**train, "precision": "fp32"})))
@@ -53,8 +53,7 @@ class Session:
         """Stop a fit once its checkpoint of a fold has changed some times."""
         checkpoint = self.folder / name / "folds" / str(fold) / "checkpoint.pt"
         with self._started(name) as process:
-            for _ in _changes(checkpoint, changes, process):
-                pass
+            _await_changes(checkpoint, changes, process)
             process.send_signal(how)
             _, err = process.communicate(timeout=_PATIENCE)
         assert process.returncode != 0, "the fit ended before it was stopped"
@@ -63,14 +62,14 @@ class Session:
     @contextmanager
     def _started(self, name: str, *options: str) -> Iterator[subprocess.Popen[str]]:
         """A running fit, which does not outlive the test."""
-        with self.start(name, *options) as process:
+        with self._start(name, *options) as process:
             try:
                 yield process
             finally:
                 process.kill()
 
 
-def _changes(path: Path, count: int, process: subprocess.Popen[str]) -> Iterator[int]:
+def _await_changes(path: Path, count: int, process: subprocess.Popen[str]) -> None:
     """Wait for a file to change, some times."""
     last, until = 0, time.monotonic() + _PATIENCE
     while count:
@@ -82,7 +81,6 @@ def _changes(path: Path, count: int, process: subprocess.Popen[str]) -> Iterator
             now = last
         if now != last:
             last, count = now, count - 1
-            yield now
         time.sleep(0.002)
 
 

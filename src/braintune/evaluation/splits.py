@@ -75,12 +75,22 @@ def make_folds(
         rest = np.setdiff1d(np.arange(len(cohort)), test)
         inner = np.random.default_rng([seed, 12, len(folds)])
         inner_strata = _strata(cohort.table.iloc[rest], task.strata(truth[rest]), protocol.stratify)
-        hand = deal(groups[rest], inner_strata, max(2, round(1 / validation)), inner)
+        hand = deal(groups[rest], inner_strata, validation_hands(validation), inner)
         fold = Fold(name, rest[hand > 0], rest[hand == 0], np.sort(test))
         _demand_all_classes(fold, task, truth)
         folds.append(fold)
     check_disjoint(folds, groups)
     return folds
+
+
+def validation_hands(share: float) -> int:
+    """Of how many hands that training subjects are dealt to one validates.
+
+    Example:
+        >>> validation_hands(0.15)
+        7
+    """
+    return max(2, round(1 / share))
 
 
 def splits_table(cohort: Cohort, folds: Sequence[Fold]) -> pd.DataFrame:

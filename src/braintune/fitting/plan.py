@@ -9,7 +9,6 @@ import pandas as pd
 from braintune.cohort.cohort import Cohort
 from braintune.errors import InputError, listing
 from braintune.evaluation.splits import Fold, make_folds
-from braintune.fitting.network import outline
 from braintune.imaging.prepare import equal_scans
 from braintune.recipe import CrossValidation, Recipe
 from braintune.tasks.task import FloatArray, Task, make_task
@@ -38,11 +37,10 @@ def plan_fit(recipe: Recipe, cohort: Cohort) -> FitPlan:
     """Check a recipe against a cohort and split it.
 
     Raises:
-        InputError: If a name or an option is unknown, a column is missing, the target can't be
-            learnt, or there are too few subjects.
+        InputError: If the task is unknown, a column is missing, the target can't be learnt, or
+            there are too few subjects.
     """
     task, encoded = make_task(recipe.task).read(cohort.column(recipe.task.target))
-    outline(recipe, task)
     known = pd.Series(~np.isnan(encoded))
     cohort = cohort.keep(known, _reasons(cohort, recipe.task.target))
     truth = encoded[known.to_numpy()]

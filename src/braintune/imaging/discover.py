@@ -29,8 +29,8 @@ def discover_scans(sources: Sequence[Path], scans: ScansRecipe) -> Cohort:
     Raises:
         InputError: If a source does not exist or holds no scans.
     """
-    files = [source for source in sources if source.name.endswith(_EXTENSIONS)]
-    cohorts = [_of_source(source, scans) for source in sources if source not in files]
+    files = [source for source in sources if _is_image(source)]
+    cohorts = [_of_source(source, scans) for source in sources if not _is_image(source)]
     if files:
         cohorts.append(_of_files(files))
     return cohorts[0] if len(cohorts) == 1 else _joined(cohorts)
@@ -47,11 +47,15 @@ def _of_source(source: Path, scans: ScansRecipe) -> Cohort:
     _demand_there(source)
     if source.is_file() or any(source.glob("sub-*/")) or (source / "cohort.tsv").is_file():
         return read_cohort(source, scans)
-    files = sorted(path for path in source.rglob("*") if path.name.endswith(_EXTENSIONS))
+    files = sorted(path for path in source.rglob("*") if _is_image(path))
     files = [path for path in files if _matches(path, scans)] or files
     if not files:
         raise InputError(f"{source} holds no .nii or .nii.gz files and no BIDS dataset.")
     return cohort_of_files(source, files)
+
+
+def _is_image(path: Path) -> bool:
+    return path.name.endswith(_EXTENSIONS)
 
 
 def _demand_there(source: Path) -> None:

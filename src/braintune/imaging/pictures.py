@@ -22,9 +22,10 @@ def three_slices(image: npt.NDArray[np.floating]) -> Gray:
     volume = image.astype(np.float32)
     seen = volume[volume != 0]
     low, high = np.percentile(seen, [0.5, 99.5]) if len(seen) else (0.0, 0.0)
+    black = min(low, 0.0)
     if low == high:
-        low = min(low, 0.0)
-    volume[volume == 0] = min(low, 0.0)
+        low = black
+    volume[volume == 0] = black
     middle = [n // 2 for n in volume.shape]
     views = [volume[middle[0]], volume[:, middle[1]], volume[:, :, middle[2]]]
     height = max(view.shape[1] for view in views)
@@ -33,7 +34,7 @@ def three_slices(image: npt.NDArray[np.floating]) -> Gray:
         upright = np.rot90(view)
         above = (height - upright.shape[0]) // 2
         below = height - upright.shape[0] - above
-        panels.append(np.pad(upright, ((above, below), (0, 0)), constant_values=min(low, 0.0)))
+        panels.append(np.pad(upright, ((above, below), (0, 0)), constant_values=black))
     row = np.concatenate(panels, axis=1)
     return (np.clip((row - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
 

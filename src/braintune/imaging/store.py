@@ -6,11 +6,12 @@ may write at once. A file appears whole or not at all, which is what makes a sto
 """
 
 import hashlib
+import io
 import json
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -151,7 +152,7 @@ class PreparedStore:
         path = self._file(scan_id)
         try:
             with path.open("rb") as file:
-                start = 8 + int.from_bytes(file.read(8), "little")
+                start = _data_start(file)
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             image = np.frombuffer(
                 mapped, dtype=np.float16, count=int(np.prod(self.shape)), offset=start
@@ -176,7 +177,7 @@ class PreparedStore:
         path = self._file(scan_id)
         try:
             with path.open("rb", buffering=0) as file:
-                file.seek(8 + int.from_bytes(file.read(8), "little"))
+                file.seek(_data_start(file))
                 count = file.readinto(image.reshape(-1).view(np.uint8).data)
         except FileNotFoundError:
             raise InputError(self._missing(scan_id)) from None
@@ -214,6 +215,11 @@ class PreparedStore:
     def _file(self, scan_id: str) -> Path:
         name = hashlib.sha256(scan_id.encode()).hexdigest()[:32]
         return self.path / "scans" / name[:2] / f"{name}.safetensors"
+
+
+def _data_start(file: BinaryIO | io.FileIO) -> int:
+    """Where the voxels begin: after the header's length and the header."""
+    return 8 + int.from_bytes(file.read(8), "little")
 
 
 def _broken(path: Path) -> str:

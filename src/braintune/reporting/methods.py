@@ -3,6 +3,7 @@
 from typing import Any
 
 from braintune._version import __version__
+from braintune.evaluation.splits import validation_hands
 from braintune.recipe import CrossValidation, HoldOut, Recipe, TrainRecipe
 from braintune.tasks.task import Task
 
@@ -35,7 +36,7 @@ def methods_text(recipe: Recipe, metrics: dict[str, Any], task: Task) -> str:
         f" {train.schedule} schedule after a warm-up over {100 * train.warmup:g} % of the steps)"
         f" for {_epochs(train)} with {train.augment} augmentation, keeping the weights of"
         f" {kept}.{_further(train)}"
-        f" {_protocol(recipe)} One in {max(2, round(1 / train.validation))} of the training"
+        f" {_protocol(recipe)} One in {validation_hands(train.validation)} of the training"
         f" subjects was set aside for validation. {_fitted(task)} Intervals are"
         f" {round(100 * metrics['interval']['level'])} % {metrics['interval']['method']}"
         f" ({metrics['interval']['resamples']} resamples). Comparisons over folds use the corrected"
