@@ -28,6 +28,7 @@ ROOMS = [
     "registry",
     "console",
     "files",
+    "extras",
     "errors",
     "_version",
 ]

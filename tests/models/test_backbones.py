@@ -4,28 +4,62 @@ import pytest
 import torch
 
 from braintune.errors import InputError
-from braintune.models.backbone import BACKBONES, InputShape, build_backbone, check_options
+from braintune.models.backbone import (
+    BACKBONES,
+    Backbone,
+    InputShape,
+    MapBackbone,
+    build_backbone,
+    check_options,
+)
 
+_TINY_VIT = {"patch": 8, "width": 24, "depth": 2, "heads": 3, "hidden": 32}
 TINY = {
+    "anatcl": {"width": 4},
+    "brainiac": _TINY_VIT,
+    "brainiac-resnet50": {"width": 4},
+    "fmcib": {"width": 4},
+    "nit": _TINY_VIT,
+    "nit-many-heads": _TINY_VIT,
     "resnet10": {"width": 4},
     "resnet18": {"width": 4},
+    "resnet34": {"width": 4},
     "resnet50": {"width": 4},
+    "resnet101": {"width": 2},
     "sfcn": {"channels": [4, 8, 8]},
-    "vit": {"patch": 8, "width": 24, "depth": 2, "heads": 3, "hidden": 32},
+    "vit": _TINY_VIT,
 }
+# Parameters of the published form, with the network's own head where the entry has one.
 PARAMETERS = {
+    "anatcl": 33_160_000,
+    "brainiac": 88_340_736,
+    "brainiac-resnet50": 46_158_912,
+    "fmcib": 184_477_824,
+    "nit": 1_798_312,
+    "nit-many-heads": 1_798_312,
     "resnet10": 14_355_520,
     "resnet18": 32_986_176,
+    "resnet34": 63_295_808,
     "resnet50": 46_155_072,
+    "resnet101": 85_201_216,
     "sfcn": 2_950_336,
     "vit": 88_369_920,
 }
 NAMES = BACKBONES.names()
 
 
-def tiny(name: str, shape: tuple[int, int, int] = (32, 40, 32), channels: int = 1):
+def tiny(name: str, shape: tuple[int, int, int] = (32, 40, 32), channels: int = 1) -> Backbone:
+    """A small network, as tasks of one value a scan take it."""
     torch.manual_seed(0)
-    return build_backbone(name, InputShape(channels, shape), TINY.get(name, {}))
+    backbone = build_backbone(name, InputShape(channels, shape), TINY.get(name, {}))
+    if isinstance(backbone, MapBackbone):
+        backbone.drop_decoder()
+    return backbone
+
+
+def close(first: torch.Tensor, second: torch.Tensor, tolerance: float = 1e-5) -> bool:
+    """Whether outputs agree, on the scale that an untrained network gives them."""
+    return bool((first - second).abs().max() <= tolerance * max(1.0, float(second.abs().max())))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,7 +92,7 @@ def test_scans_of_a_batch_do_not_mix_in_evaluation(name: str) -> None:
     with torch.no_grad():
         together = backbone(images)
         alone = torch.cat([backbone(image[None]) for image in images])
-    assert torch.allclose(together, alone, atol=1e-5)
+    assert close(together, alone)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,7 +106,7 @@ def test_precision_and_memory_format_change_little(name: str) -> None:
         )
         with torch.autocast("cpu", torch.bfloat16):
             rough = backbone(images).float()
-    assert torch.allclose(expected, last, atol=1e-4)
+    assert close(expected, last, 1e-4)
     assert torch.nn.functional.cosine_similarity(expected, rough).min() > 0.98
 
 
@@ -88,7 +122,7 @@ def test_it_exports(name: str) -> None:
     images = torch.randn(1, 1, 32, 40, 32)
     exported = torch.export.export(backbone, (images,)).module()
     with torch.no_grad():
-        assert torch.allclose(exported(images), backbone(images), atol=1e-5)
+        assert close(exported(images), backbone(images))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,7 +132,55 @@ def test_published_sizes(name: str) -> None:
     assert entry.family
     with torch.device("meta"):
         network = entry.build(entry.options(), entry.published)
-    assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name]
+        head = entry.head(network) if entry.head else None
+    count = sum(p.numel() for p in network.parameters())
+    count += sum(p.numel() for p in head.parameters()) if head else 0
+    assert count == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layer_groups_part_the_parameters_from_input_to_output(name: str) -> None:
+    backbone = tiny(name)
+    groups = backbone.layer_groups()
+    names = [key for group in groups for key in group]
+    assert sorted(names) == sorted(key for key, _ in backbone.named_parameters())
+    assert len(groups) >= 3
+    # A change of the first group's parameters reaches the features; one of images does too.
+    first = dict(backbone.named_parameters())[groups[0][0]]
+    images = torch.randn(1, 1, 32, 40, 32)
+    backbone.eval()
+    with torch.no_grad():
+        before = backbone(images)
+        first += 0.1 * torch.randn_like(first)
+        assert not torch.equal(backbone(images), before)
+
+
+MAPPERS = [
+    name
+    for name in NAMES
+    if isinstance(
+        build_backbone(name, InputShape(1, (32, 32, 32)), TINY.get(name, {})), MapBackbone
+    )
+]
+
+
+@pytest.mark.parametrize("name", MAPPERS)
+def test_maps_are_as_fine_as_the_images_and_their_decoder_can_be_dropped(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(name, InputShape(1, (32, 64, 32)), TINY[name])
+    assert isinstance(backbone, MapBackbone)
+    images = torch.randn(2, 1, 32, 64, 32)
+    maps = backbone.maps(images)
+    assert maps.shape == (2, backbone.n_maps, 32, 64, 32)
+    (maps * torch.randn_like(maps)).sum().backward()
+    assert all(p.grad is not None for p in backbone.parameters())
+    groups = [key for group in backbone.layer_groups() for key in group]
+    assert sorted(groups) == sorted(key for key, _ in backbone.named_parameters())
+    backbone.eval()
+    before, count = backbone(images), len(groups)
+    backbone.drop_decoder()
+    assert torch.equal(backbone(images), before)
+    assert len(list(backbone.parameters())) < count
 
 
 @pytest.mark.parametrize(("edge", "count"), [(80, 88_300_032), (96, 88_369_920), (128, 88_597_248)])

@@ -122,4 +122,5 @@ def published_parameters(entry: backbones.BackboneEntry) -> int:
     """How many parameters a backbone has in its published form."""
     with torch.device("meta"):
         network = entry.build(entry.options(), entry.published)
-    return sum(parameter.numel() for parameter in network.parameters())
+        head = entry.head(network) if entry.head else nn.Identity()
+    return sum(p.numel() for module in (network, head) for p in module.parameters())

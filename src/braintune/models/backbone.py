@@ -3,8 +3,9 @@
 To add one, write a file in this folder that builds a `Backbone` and registers a `BackboneEntry`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,17 +29,79 @@ class InputShape:
     shape: tuple[int, int, int]
 
 
+@dataclass(frozen=True)
+class TokenGrid:
+    """How the tokens of a position embedding lie in space.
+
+    Attributes:
+        extra: Tokens before the grid's, such as the class token.
+        shape: Tokens along each axis; two axes for networks of 2D images.
+    """
+
+    extra: int
+    shape: tuple[int, ...]
+
+
 class Backbone(nn.Module):
     """A network without its task head: images in, one feature vector a scan out.
 
     Attributes:
         n_features: Length of the feature vector.
+        token_grids: For each learned position embedding of a grid of tokens, by its key, that grid;
+            with it, embeddings of another grid can be resized.
     """
 
     n_features: int
+    token_grids: Mapping[str, TokenGrid] = MappingProxyType({})
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """From (batch, channels, x, y, z) to (batch, n_features)."""
+        raise NotImplementedError
+
+    def stages(self) -> list[tuple[str, ...]]:
+        """Names of submodules and parameters from input to output, in groups of like depth.
+
+        Every parameter lies in exactly one of them.
+        """
+        raise NotImplementedError
+
+    def layer_groups(self) -> list[list[str]]:
+        """Names of the parameters from input to output, for learning rates that fall with depth.
+
+        Example:
+            >>> tiny = build_backbone("sfcn", InputShape(1, (32, 32, 32)), {"channels": [4, 8]})
+            >>> [len(group) for group in tiny.layer_groups()]
+            [4, 4]
+        """
+        names = [name for name, _ in self.named_parameters()]
+        groups = [
+            [
+                name
+                for name in names
+                if name in stage or name.startswith(tuple(f"{s}." for s in stage))
+            ]
+            for stage in self.stages()
+        ]
+        return [group for group in groups if group]
+
+
+class MapBackbone(Backbone):
+    """A backbone that can also give one feature vector a voxel, by a decoder.
+
+    `forward` needs the encoder alone.
+
+    Attributes:
+        n_maps: Channels of the maps.
+    """
+
+    n_maps: int
+
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        """From (batch, channels, x, y, z) to (batch, n_maps, x, y, z)."""
+        raise NotImplementedError
+
+    def drop_decoder(self) -> None:
+        """Forget what only `maps` needs, for tasks that predict one value a scan."""
         raise NotImplementedError
 
 
@@ -60,7 +123,7 @@ class BackboneEntry:
         options: Its options; the defaults are the published form.
         build: Makes the network from options and the input's shape.
         published: The input that it was published for, by which parameters are counted.
-        weights: Names of the weight records that fit it.
+        head: Makes the head that it was published with, where the published count includes one.
     """
 
     name: str
@@ -70,7 +133,7 @@ class BackboneEntry:
     options: type[BackboneOptions]
     build: Callable[[Any, InputShape], Backbone]
     published: InputShape
-    weights: tuple[str, ...] = ()
+    head: Callable[[Backbone], nn.Module] | None = None
 
 
 BACKBONES: Registry[BackboneEntry] = Registry("backbone", "braintune.models")

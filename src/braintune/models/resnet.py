@@ -7,6 +7,7 @@ ResNet's, and so is the cost of those stages; networks that start from scratch t
 function, which is why the geometry is an explicit option.
 """
 
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -30,11 +31,14 @@ class ResNetOptions(BackboneOptions):
 
     Attributes:
         width: Channels of the first stage.
-        output_stride: How much coarser than the input the last feature map is.
+        output_stride: How much coarser than the input the last feature map is; MedicalNet's is 8.
+        shortcut: ``"A"`` pads channels with zeros, ``"B"`` projects them; by default as MedicalNet,
+            A for depths 18 and 34.
     """
 
     width: PositiveInt = 64
     output_stride: Literal[8, 16, 32] = 32
+    shortcut: Literal["A", "B"] | None = None
 
 
 class ChannelPadding(nn.Module):
@@ -52,15 +56,13 @@ class ChannelPadding(nn.Module):
         return F.pad(x, (0, 0, 0, 0, 0, 0, 0, self.channels - x.shape[1]))
 
 
-def _projection(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """Shortcut B: a 1×1×1 convolution."""
-    return nn.Sequential(
-        nn.Conv3d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm3d(outputs)
-    )
+class Projection(nn.Sequential):
+    """Shortcut B of He et al. 2016: a 1×1×1 convolution and its norm."""
 
-
-def _padding(_: int, outputs: int, stride: int) -> nn.Module:
-    return ChannelPadding(outputs, stride)
+    def __init__(self, inputs: int, outputs: int, stride: int, bias: bool) -> None:
+        super().__init__(
+            nn.Conv3d(inputs, outputs, 1, stride=stride, bias=bias), nn.BatchNorm3d(outputs)
+        )
 
 
 class BasicBlock(nn.Module):
@@ -113,44 +115,52 @@ class Bottleneck(nn.Module):
 _LATE_STAGES = {8: ((1, 2), (1, 4)), 16: ((2, 1), (1, 2)), 32: ((2, 1), (2, 1))}
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """What sets the 3D ResNets apart.
+
+    Attributes:
+        block: The residual block.
+        depths: Blocks in each of the four stages.
+        width: Channels of the first stage.
+        shortcut: ``"A"`` pads channels with zeros, ``"B"`` projects them.
+        shortcut_bias: Whether the projections have a bias, which the norm after them makes idle.
+        output_stride: How much coarser than the input the last feature map is.
+    """
+
+    block: type[BasicBlock] | type[Bottleneck]
+    depths: tuple[int, int, int, int]
+    width: int = 64
+    shortcut: Literal["A", "B"] = "B"
+    shortcut_bias: bool = False
+    output_stride: Literal[8, 16, 32] = 32
+
+    @property
+    def layers(self) -> int:
+        """How many layers of weights there are, by which ResNets are called."""
+        return 2 + sum(self.depths) * (2 if self.block is BasicBlock else 3)
+
+
 class ResNet(Backbone):
     """A 3D ResNet; its features are the average over the last feature map.
 
     Args:
-        block: The residual block.
-        depths: Blocks in each of the four stages.
-        shortcut: ``"A"`` pads channels with zeros, ``"B"`` projects them.
-        options: Width and geometry.
+        geometry: Depths, widths, strides and shortcuts.
         channels: Image channels.
     """
 
-    def __init__(
-        self,
-        block: type[BasicBlock] | type[Bottleneck],
-        depths: tuple[int, int, int, int],
-        shortcut: Literal["A", "B"],
-        options: ResNetOptions,
-        channels: int,
-    ) -> None:
+    def __init__(self, geometry: Geometry, channels: int) -> None:
         super().__init__()
-        self.n_features = 8 * options.width * block.expansion
-        self.conv1 = nn.Conv3d(channels, options.width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm3d(options.width)
+        self.n_features = 8 * geometry.width * geometry.block.expansion
+        self.conv1 = nn.Conv3d(channels, geometry.width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm3d(geometry.width)
         self.maxpool = nn.MaxPool3d(3, stride=2, padding=1)
-        geometry = ((1, 1), (2, 1), *_LATE_STAGES[options.output_stride])
-        inputs = options.width
-        for number, (depth, (stride, dilation)) in enumerate(zip(depths, geometry, strict=True)):
-            width = options.width * 2**number
-            blocks = []
-            for index in range(depth):
-                step = stride if index == 0 else 1
-                outputs = width * block.expansion
-                down = None
-                if step != 1 or inputs != outputs:
-                    down = (_padding if shortcut == "A" else _projection)(inputs, outputs, step)
-                blocks.append(block(inputs, width, step, dilation, down))
-                inputs = outputs
-            self.add_module(f"layer{number + 1}", nn.Sequential(*blocks))
+        strides = ((1, 1), (2, 1), *_LATE_STAGES[geometry.output_stride])
+        inputs = geometry.width
+        for number, (stride, dilation) in enumerate(strides):
+            stage = _stage(geometry, number, inputs, stride, dilation)
+            self.add_module(f"layer{number + 1}", stage)
+            inputs = geometry.width * 2**number * geometry.block.expansion
         _initialise(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -160,6 +170,36 @@ class ResNet(Backbone):
             x = self.get_submodule(f"layer{number}")(x)
         return x.mean(dim=(2, 3, 4))
 
+    def stages(self) -> list[tuple[str, ...]]:
+        """The stem, then one a residual block."""
+        blocks = [
+            (f"layer{number}.{index}",)
+            for number in range(1, 5)
+            for index, _ in enumerate(self.get_submodule(f"layer{number}").children())
+        ]
+        return [("conv1", "bn1"), *blocks]
+
+
+def _stage(
+    geometry: Geometry, number: int, inputs: int, stride: int, dilation: int
+) -> nn.Sequential:
+    """The blocks of one stage, of which the first strides."""
+    width = geometry.width * 2**number
+    outputs = width * geometry.block.expansion
+    blocks = []
+    for index in range(geometry.depths[number]):
+        step = stride if index == 0 else 1
+        down: nn.Module | None = None
+        if step != 1 or inputs != outputs:
+            down = (
+                ChannelPadding(outputs, step)
+                if geometry.shortcut == "A"
+                else Projection(inputs, outputs, step, geometry.shortcut_bias)
+            )
+        blocks.append(geometry.block(inputs, width, step, dilation, down))
+        inputs = outputs
+    return nn.Sequential(*blocks)
+
 
 def _initialise(network: nn.Module) -> None:
     for module in network.modules():
@@ -167,22 +207,23 @@ def _initialise(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _register(
-    name: str,
-    block: type[BasicBlock] | type[Bottleneck],
-    depths: tuple[int, int, int, int],
-    shortcut: Literal["A", "B"],
-) -> None:
+def _register_medicalnet(name: str, geometry: Geometry) -> None:
     def build(options: ResNetOptions, given: InputShape) -> Backbone:
         demand_at_least(name, given.shape, 16)
-        return ResNet(block, depths, shortcut, options, given.channels)
+        chosen = replace(
+            geometry,
+            width=options.width,
+            output_stride=options.output_stride,
+            shortcut=options.shortcut or geometry.shortcut,
+        )
+        return ResNet(chosen, given.channels)
 
     BACKBONES.add(
         BackboneEntry(
             name=name,
             family="resnet",
-            summary=f"3D ResNet of {1 + 1 + sum(depths) * (2 if block is BasicBlock else 3)} layers"
-            " with the stem and shortcuts of MedicalNet",
+            summary=f"3D ResNet of {geometry.layers} layers with the stem and shortcuts of"
+            " MedicalNet",
             paper="Chen et al. 2019, arXiv 1904.00625",
             options=ResNetOptions,
             build=build,
@@ -191,6 +232,8 @@ def _register(
     )
 
 
-_register("resnet10", BasicBlock, (1, 1, 1, 1), "B")
-_register("resnet18", BasicBlock, (2, 2, 2, 2), "A")
-_register("resnet50", Bottleneck, (3, 4, 6, 3), "B")
+_register_medicalnet("resnet10", Geometry(BasicBlock, (1, 1, 1, 1)))
+_register_medicalnet("resnet18", Geometry(BasicBlock, (2, 2, 2, 2), shortcut="A"))
+_register_medicalnet("resnet34", Geometry(BasicBlock, (3, 4, 6, 3), shortcut="A"))
+_register_medicalnet("resnet50", Geometry(Bottleneck, (3, 4, 6, 3)))
+_register_medicalnet("resnet101", Geometry(Bottleneck, (3, 4, 23, 3)))

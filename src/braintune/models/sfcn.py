@@ -60,6 +60,10 @@ class SFCN(Backbone):
         features: torch.Tensor = self.blocks(images)
         return features.mean(dim=(2, 3, 4))
 
+    def stages(self) -> list[tuple[str, ...]]:
+        """One a block."""
+        return [(f"blocks.{number}",) for number in range(len(self.blocks))]
+
 
 def _instance_norm(channels: int) -> nn.Module:
     # The same as InstanceNorm3d, which however undoes the channels-last layout.

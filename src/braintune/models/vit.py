@@ -1,6 +1,12 @@
-"""The 3D vision transformer: ViT-B/16 (Dosovitskiy et al., ICLR 2021) on cubes of voxels."""
+"""3D vision transformers: ViT-B/16 (Dosovitskiy et al., ICLR 2021) on cubes of voxels, and kin.
 
-from typing import Self
+The parts are shared by ViT-B/16, the Neuroimage Transformer, BrainIAC and VideoMAE, which differ in
+what `Plan` holds.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +19,13 @@ from braintune.models.backbone import (
     BackboneEntry,
     BackboneOptions,
     InputShape,
+    TokenGrid,
     demand_multiple,
 )
 
 
 class ViTOptions(BackboneOptions):
-    """Options of the vision transformer.
+    """Options of a vision transformer.
 
     Attributes:
         patch: Edge of a patch, in voxels.
@@ -44,13 +51,35 @@ class ViTOptions(BackboneOptions):
         return self
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What sets the vision transformers apart, beside their sizes.
+
+    Attributes:
+        class_token: Whether a token without a place is added before the patches'.
+        feature: What is taken as the features: the ``"first"`` token after the last norm, or the
+            norm of the ``"mean"`` of the patches' tokens.
+        qkv_bias: Whether queries, keys and values have a bias.
+        position_std: Spread of the position embeddings at the start.
+        token_std: Spread of the class token at the start.
+        eps: What the norms add to the variance.
+    """
+
+    class_token: bool = True
+    feature: Literal["first", "mean"] = "first"
+    qkv_bias: bool = True
+    position_std: float = 0.02
+    token_std: float = 1e-6
+    eps: float = 1e-6
+
+
 class Attention(nn.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -66,11 +95,11 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and a perceptron, each after a norm and beside a shortcut."""
 
-    def __init__(self, options: ViTOptions) -> None:
+    def __init__(self, options: ViTOptions, plan: Plan) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(options.width, eps=1e-6)
-        self.attn = Attention(options.width, options.heads)
-        self.norm2 = nn.LayerNorm(options.width, eps=1e-6)
+        self.norm1 = nn.LayerNorm(options.width, eps=plan.eps)
+        self.attn = Attention(options.width, options.heads, plan.qkv_bias)
+        self.norm2 = nn.LayerNorm(options.width, eps=plan.eps)
         self.fc1 = nn.Linear(options.width, options.hidden)
         self.fc2 = nn.Linear(options.hidden, options.width)
         self.drop = nn.Dropout(options.dropout)
@@ -78,45 +107,72 @@ class Block(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """From (batch, tokens, width) to the same."""
         tokens = tokens + self.drop(self.attn(self.norm1(tokens)))
-        return tokens + self.drop(self.fc2(F.gelu(self.fc1(self.norm2(tokens)))))
+        return tokens + self.drop(self.fc2(self.drop(F.gelu(self.fc1(self.norm2(tokens))))))
 
 
 class ViT(Backbone):
-    """A 3D vision transformer; its features are the class token after the last norm."""
+    """A 3D vision transformer.
 
-    def __init__(self, options: ViTOptions, given: InputShape) -> None:
+    Args:
+        options: Sizes.
+        given: The input.
+        plan: What else sets it apart.
+    """
+
+    def __init__(self, options: ViTOptions, given: InputShape, plan: Plan | None = None) -> None:
         super().__init__()
-        demand_multiple("vit", given.shape, options.patch)
+        self.plan = plan or Plan()
         self.n_features = options.width
-        count = 1
-        for n in given.shape:
-            count *= n // options.patch
+        grid = tuple(n // options.patch for n in given.shape)
+        extra = int(self.plan.class_token)
+        self.token_grids = {"pos_embed": TokenGrid(extra, grid)}
         self.patch_embed = nn.Conv3d(
             given.channels, options.width, options.patch, stride=options.patch
         )
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, options.width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + count, options.width))
+        if self.plan.class_token:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, options.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, extra + math.prod(grid), options.width))
         self.drop = nn.Dropout(options.dropout)
-        self.blocks = nn.Sequential(*[Block(options) for _ in range(options.depth)])
-        self.norm = nn.LayerNorm(options.width, eps=1e-6)
-        _initialise(self)
+        self.blocks = nn.Sequential(*[Block(options, self.plan) for _ in range(options.depth)])
+        self.norm = nn.LayerNorm(options.width, eps=self.plan.eps)
+        self._initialise()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """From (batch, channels, x, y, z) to (batch, n_features)."""
         tokens = self.patch_embed(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        if self.plan.class_token:
+            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
         tokens = self.blocks(self.drop(tokens + self.pos_embed))
-        features: torch.Tensor = self.norm(tokens)[:, 0]
+        if self.plan.feature == "mean":
+            patches = tokens[:, int(self.plan.class_token) :]
+            features: torch.Tensor = self.norm(patches.mean(dim=1))
+        else:
+            features = self.norm(tokens[:, 0])
         return features
 
+    def stages(self) -> list[tuple[str, ...]]:
+        """The embedding, then one a block; the last norm goes with the last block."""
+        *blocks, last = [f"blocks.{number}" for number in range(len(self.blocks))]
+        return [
+            ("patch_embed", "pos_embed", "cls_token"),
+            *[(block,) for block in blocks],
+            (last, "norm"),
+        ]
 
-def _initialise(network: ViT) -> None:
-    nn.init.trunc_normal_(network.pos_embed, std=0.02)
-    nn.init.normal_(network.cls_token, std=1e-6)
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+    def _initialise(self) -> None:
+        nn.init.normal_(self.pos_embed, std=self.plan.position_std)
+        if self.plan.class_token:
+            nn.init.normal_(self.cls_token, std=self.plan.token_std)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+def _build(options: ViTOptions, given: InputShape) -> Backbone:
+    demand_multiple("vit", given.shape, options.patch)
+    return ViT(options, given)
 
 
 BACKBONES.add(
@@ -126,7 +182,7 @@ BACKBONES.add(
         summary="3D vision transformer ViT-B/16 on cubes of 16 voxels",
         paper="Dosovitskiy et al. 2021, arXiv 2010.11929; in 3D Dhinagar et al. 2023, 2303.08216",
         options=ViTOptions,
-        build=ViT,
+        build=_build,
         published=InputShape(1, (96, 96, 96)),
     )
 )

@@ -40,7 +40,7 @@ def backbone_document(name: str) -> dict[str, Any]:
         "summary": entry.summary,
         "parameters": published_parameters(entry),
         "published_shape": list(entry.published.shape),
-        "weights": list(entry.weights),
+        "weights": [],
         "options": {k: f.default for k, f in entry.options.model_fields.items()},
         "paper": entry.paper,
     }
