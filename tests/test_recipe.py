@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from braintune.errors import InputError
-from braintune.recipe import Recipe, read_preparation
+from braintune.recipe import Recipe, change_preparation
 from conftest import tiny_values
 
 
@@ -80,11 +80,12 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
 
 def test_preparation_comes_from_recipe_filters_and_overrides(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(tiny_values(scans={"desc": "brain"})))
-    scans, prepare = read_preparation(tmp_path / "r.yaml", ["spacing=3"], {"space": "MNI"})
+    recipe = Recipe.read(tmp_path / "r.yaml")
+    scans, prepare = change_preparation(recipe, ["spacing=3"], {"space": "MNI"})
     assert (scans.desc, scans.space) == ("brain", "MNI")
     assert (prepare.spacing, prepare.shape) == (3.0, (32, 36, 32))
     with pytest.raises(InputError, match="Did you mean 'spacing'"):
-        read_preparation(None, ["spacings=3"], {})
+        change_preparation(None, ["spacings=3"], {})
 
 
 def test_another_choice_drops_the_options_of_the_former(tmp_path: Path) -> None:

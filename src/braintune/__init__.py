@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from braintune.fitting.fit import Execution, fit
     from braintune.fitting.predict import predict
     from braintune.imaging.prepare import prepare
-    from braintune.models.weights import load_backbone
+    from braintune.models.weights.loading import load_backbone
     from braintune.recipe import Recipe
     from braintune.reporting.report import write_report
     from braintune.synthesis.simulate import simulate
@@ -32,7 +32,7 @@ _HOMES = {
     "Recipe": "braintune.recipe",
     "adapt": "braintune.adapters.adapter",
     "fit": "braintune.fitting.fit",
-    "load_backbone": "braintune.models.weights",
+    "load_backbone": "braintune.models.weights.loading",
     "merge": "braintune.adapters.adapter",
     "predict": "braintune.fitting.predict",
     "prepare": "braintune.imaging.prepare",

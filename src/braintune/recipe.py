@@ -60,8 +60,12 @@ class ScansRecipe(Section):
 
 
 class PrepareRecipe(Section):
-    """How a scan becomes an array (see `braintune.imaging.preparation`)."""
+    """How a scan becomes an array (see `braintune.imaging.preparation`).
 
+    With ``like: weights``, what is not set here is as the backbone's weights were prepared.
+    """
+
+    like: Literal["weights"] | None = None
     spacing: PositiveFloat = 2.0
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (80, 96, 80)
     intensity: Literal["zscore", "minmax", "percentile", "none"] = "zscore"
@@ -226,20 +230,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_preparation(
-    path: Path | None, overrides: list[str], filters: dict[str, str]
+def change_preparation(
+    recipe: Recipe | None, overrides: list[str], filters: dict[str, str]
 ) -> tuple[ScansRecipe, PrepareRecipe]:
-    """Read what preparing needs, from a recipe or from overrides of the defaults alone.
+    """What preparing needs, from a recipe or from overrides of the defaults alone.
 
     Args:
-        path: A recipe, or None.
+        recipe: A recipe, or None.
         overrides: ``key=value`` or ``prepare.key=value`` changes of the preparation.
         filters: Changes of which scans are taken.
 
     Raises:
         InputError: If something is unknown.
     """
-    recipe = Recipe.read(path) if path is not None else None
     values = recipe.prepare.model_dump() if recipe else {}
     for override in overrides:
         _override(values, override.removeprefix("prepare."))

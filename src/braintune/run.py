@@ -42,6 +42,11 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
+    def weights_file(self) -> Path:
+        """What the fit started from, if not from random weights: hash, load report, licence."""
+        return self.path / "weights.json"
+
+    @property
     def ledger_file(self) -> Path:
         """What happened, one line an event."""
         return self.path / "ledger.jsonl"

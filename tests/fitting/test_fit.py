@@ -288,7 +288,7 @@ def test_pretrained_weights_are_the_start(cohort_folder: Path, tmp_path: Path) -
 
     from braintune.fitting.model import load_member, open_model
     from braintune.models.backbone import InputShape, build_backbone
-    from braintune.models.weights import write_tensors
+    from braintune.models.weights.tensors import write_tensors
 
     torch.manual_seed(99)
     options = {"channels": [4, 8], "norm": "instance"}

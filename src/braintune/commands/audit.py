@@ -21,10 +21,11 @@ def run(
 ) -> None:
     """Audit a recipe."""
     from braintune.fitting.network import audit_recipe
+    from braintune.fitting.starting import settle
     from braintune.recipe import Recipe
     from braintune.reporting.run_text import recipe_audit_document, recipe_audit_text
 
-    audit = audit_recipe(Recipe.read(recipe, overrides))
+    audit = audit_recipe(settle(Recipe.read(recipe, overrides)))
     if as_json:
         print_json(recipe_audit_document(audit))
     else:

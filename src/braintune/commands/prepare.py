@@ -42,11 +42,13 @@ def run(
 ) -> None:
     """Prepare a cohort."""
     from braintune.cohort.read import parse_filters, read_cohort
+    from braintune.fitting.starting import settle
     from braintune.imaging.prepare import exclusions_text, prepare
-    from braintune.recipe import read_preparation
+    from braintune.recipe import Recipe, change_preparation
     from braintune.reporting.contact_sheet import write_contact_sheet
 
-    scans, preparation = read_preparation(recipe, overrides or [], parse_filters(filters or []))
+    chosen = settle(Recipe.read(recipe)) if recipe is not None else None
+    scans, preparation = change_preparation(chosen, overrides or [], parse_filters(filters or []))
     subjects = read_cohort(cohort, scans).exclude(exclude or [], "excluded by --exclude")
     prepared = prepare(subjects, out, preparation, workers=workers, exclude_broken=exclude_broken)
     sheet = out / "contact_sheet.png"

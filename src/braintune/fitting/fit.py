@@ -8,7 +8,7 @@ import torch
 
 from braintune.cohort.cohort import Cohort
 from braintune.cohort.tables import write_table_text
-from braintune.console import progress
+from braintune.console import progress, say
 from braintune.errors import InputError, listing
 from braintune.evaluation.splits import splits_table
 from braintune.files import digest, write_json, write_text
@@ -26,6 +26,7 @@ from braintune.fitting.precision import (
 )
 from braintune.fitting.scoring import finish_run
 from braintune.fitting.training import Machinery
+from braintune.fitting.starting import Start, read_start, settle
 from braintune.imaging.preparation import fingerprint
 from braintune.imaging.prepare import Prepared, fill_store
 from braintune.imaging.stores import store_for
@@ -77,13 +78,15 @@ def fit(recipe: Recipe, cohort: Cohort, out: Path, execution: Execution | None =
     """
     execution = execution or Execution()
     run = RunFolder(out)
+    recipe = settle(recipe)
     plan = plan_fit(recipe, cohort)
     run.check_free(recipe)
+    start = read_start(recipe, cohort)
     precision = _precision(plan, execution)
     fabric = _launch(recipe, execution, precision)
     plan, prepared = _prepare(plan, fabric, execution)
     if fabric.is_global_zero:
-        _begin(run, plan, prepared, precision)
+        _begin(run, plan, prepared, precision, start)
     fabric.barrier()
     if not run.is_complete:
         keep_freed_memory()
@@ -141,7 +144,9 @@ def _prepare(
     return plan_fit(recipe, prepared.cohort), prepared
 
 
-def _begin(run: RunFolder, plan: FitPlan, prepared: Prepared, precision: Precision) -> None:
+def _begin(
+    run: RunFolder, plan: FitPlan, prepared: Prepared, precision: Precision, start: Start | None
+) -> None:
     """Write down who is in, who is not and why, and how the folds were dealt."""
     splits = splits_table(plan.cohort, plan.folds)
     target = plan.cohort.table[["scan_id", plan.recipe.task.target]].to_numpy().tolist()
@@ -158,6 +163,13 @@ def _begin(run: RunFolder, plan: FitPlan, prepared: Prepared, precision: Precisi
     environment["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     write_json(run.environment_file, environment)
     run.note("began", command=environment["command"])
+    if start is not None:
+        write_json(run.weights_file, start.document())
+        run.note("weights", name=start.document()["name"], sha256=start.sha256)
+        say(f"Weights: {start.report.text()}.")
+        for warning in start.warnings():
+            run.note("warned", of=warning)
+            say(f"Note: {warning}")
     for item in plan.cohort.exclusions:
         run.note("excluded", id=item.id, reason=item.reason)
     run.note(

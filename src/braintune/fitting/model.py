@@ -14,7 +14,7 @@ from braintune.files import read_json, write_json
 from braintune.fitting.checkpoint import load_moving_state, moving_state
 from braintune.fitting.network import Network, make_network
 from braintune.fitting.typicality import Typicality
-from braintune.models.weights import read_tensors, write_tensors
+from braintune.models.weights.tensors import read_tensors, write_tensors
 from braintune.recipe import Recipe
 from braintune.tasks.task import TASKS, Task
 

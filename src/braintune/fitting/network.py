@@ -1,7 +1,6 @@
 """A recipe made into a network: backbone, weights, adapter and head, and its audit without data."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -9,8 +8,8 @@ from torch import nn
 from braintune.adapters import adapter as adapters
 from braintune.adapters.adapter import ParameterAudit, adapt, audit_parameters
 from braintune.models import backbone as backbones
-from braintune.models.backbone import InputShape, build_backbone
-from braintune.models.weights import demand_fit, load_backbone, read_tensors
+from braintune.models.backbone import InputShape, MapBackbone, build_backbone
+from braintune.models.weights.loading import load_backbone
 from braintune.recipe import Recipe
 from braintune.tasks.task import Task, make_task
 
@@ -47,6 +46,13 @@ def make_network(recipe: Recipe, task: Task) -> Network:
     """
     chosen = recipe.backbone
     backbone = load_backbone(chosen.name, input_shape(recipe), chosen.weights, chosen.options)
+    return _assemble(backbone, recipe, task)
+
+
+def _assemble(backbone: backbones.Backbone, recipe: Recipe, task: Task) -> Network:
+    """Adapter and head around a backbone, of which tasks of one value a scan need no decoder."""
+    if isinstance(backbone, MapBackbone):
+        backbone.drop_decoder()
     adapt(backbone, recipe.adapter.name, recipe.adapter.options)
     return Network(backbone, task.head(backbone.n_features))
 
@@ -55,17 +61,14 @@ def outline(recipe: Recipe, task: Task) -> Network:
     """The network without memory for its parameters: fit to count and check, not to compute.
 
     Raises:
-        InputError: If a name, an option, the shape or the weights do not fit.
+        InputError: If a name, an option or the shape does not fit.
     """
     chosen = recipe.backbone
     backbones.check_options(chosen.name, chosen.options)
     adapters.check_options(recipe.adapter.name, recipe.adapter.options)
     with torch.device("meta"):
         backbone = build_backbone(chosen.name, input_shape(recipe), chosen.options)
-        if chosen.weights != "none":
-            demand_fit(read_tensors(path := Path(chosen.weights)), backbone, path)
-        adapt(backbone, recipe.adapter.name, recipe.adapter.options)
-        return Network(backbone, task.head(backbone.n_features))
+        return _assemble(backbone, recipe, task)
 
 
 def blank_images(recipe: Recipe) -> torch.Tensor:
@@ -81,10 +84,12 @@ class RecipeAudit:
     Attributes:
         parameters: Counts by part.
         memory: Bytes that training needs: parameters, gradients and optimiser, activations.
+        published: Parameters of the backbone in its published form, for comparison.
     """
 
     parameters: ParameterAudit
     memory: dict[str, int]
+    published: int
 
 
 def audit_recipe(recipe: Recipe) -> RecipeAudit:
@@ -97,7 +102,8 @@ def audit_recipe(recipe: Recipe) -> RecipeAudit:
         "gradients_and_optimiser": 12 * counts.trainable,
         "activations": recipe.train.batch_size * _activation_bytes(network, recipe),
     }
-    return RecipeAudit(counts, memory)
+    published = published_parameters(backbones.BACKBONES.get(recipe.backbone.name))
+    return RecipeAudit(counts, memory, published)
 
 
 def _activation_bytes(network: Network, recipe: Recipe) -> int:

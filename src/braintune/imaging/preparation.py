@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from braintune.errors import InputError
 from braintune.files import digest
 from braintune.imaging.grid import (
     center_of_mass,
@@ -44,8 +45,16 @@ class PreparedScan:
 
 
 def fingerprint(recipe: PrepareRecipe) -> str:
-    """A short hash of a preparation, which stores and models carry."""
-    return digest({"version": PREPARATION_VERSION, **recipe.model_dump(mode="json")})
+    """A short hash of a preparation, which stores and models carry.
+
+    Raises:
+        InputError: If the preparation is still to be taken from weights.
+    """
+    if recipe.like is not None:
+        msg = "'prepare: {like: weights}' needs the weights of a recipe. Give one with --recipe."
+        raise InputError(msg)
+    values = recipe.model_dump(mode="json", exclude={"like"})
+    return digest({"version": PREPARATION_VERSION, **values})
 
 
 def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:

@@ -1,21 +1,12 @@
 """Where prepared stores lie when the user does not say."""
 
-import os
 from pathlib import Path
 
 from braintune.cohort.cohort import Cohort
 from braintune.cohort.read import STORE_TABLE
-from braintune.files import digest
+from braintune.files import cache_folder, digest
 from braintune.imaging.preparation import fingerprint
 from braintune.recipe import PrepareRecipe
-
-
-def cache_folder() -> Path:
-    """``$BRAINTUNE_CACHE``, or a folder in the user's cache."""
-    if chosen := os.environ.get("BRAINTUNE_CACHE"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "braintune"
 
 
 def store_for(cohort: Cohort, recipe: PrepareRecipe) -> Path:

@@ -8,8 +8,17 @@ from braintune.recipe import CrossValidation, HoldOut, Recipe, TrainRecipe
 from braintune.tasks.task import Task
 
 
-def methods_text(recipe: Recipe, metrics: dict[str, Any], task: Task) -> str:
-    """What was done, in words that may be copied."""
+def methods_text(
+    recipe: Recipe, metrics: dict[str, Any], task: Task, weights: dict[str, Any] | None
+) -> str:
+    """What was done, in words that may be copied.
+
+    Args:
+        recipe: The run's recipe.
+        metrics: Its numbers.
+        task: Its task.
+        weights: What it started from, or None for random weights.
+    """
     prepare, train = recipe.prepare, recipe.train
     shape = " × ".join(str(n) for n in prepare.shape)
     rule = {
@@ -18,8 +27,7 @@ def methods_text(recipe: Recipe, metrics: dict[str, Any], task: Task) -> str:
         "percentile": "scaled to the 1st and 99th percentile of the brain",
         "none": "left as they were",
     }[prepare.intensity]
-    weights = recipe.backbone.weights
-    start = "from random weights" if weights == "none" else f"from the weights {weights}"
+    start = _start(weights)
     kept = {"best": "the epoch with the lowest validation loss", "last": "the last epoch"}[
         train.keep
     ]
@@ -43,6 +51,13 @@ def methods_text(recipe: Recipe, metrics: dict[str, Any], task: Task) -> str:
         " resampled t-test of Nadeau and Bengio (2003) with Holm's correction."
         f" Analyses were run with braintune {__version__}, random seed {recipe.seed}."
     )
+
+
+def _start(weights: dict[str, Any] | None) -> str:
+    if weights is None:
+        return "from random weights"
+    citation = f" ({weights['citation']})" if weights["citation"] else ""
+    return f"from the weights {weights['name']}{citation}"
 
 
 def _epochs(train: TrainRecipe) -> str:

@@ -30,6 +30,7 @@ class RunFiles:
     histories: list[pd.DataFrame]
     folds: list[dict[str, Any]]
     task: Task
+    weights: dict[str, Any] | None
 
 
 def write_report(path: Path) -> Path:
@@ -81,6 +82,7 @@ def _read(run: RunFolder) -> RunFiles:
         histories=[pd.DataFrame(read_lines(folder / "history.jsonl")) for folder in folders],
         folds=[read_json(folder / "fold.json") for folder in folders],
         task=TASKS.get(kind).restore(model["members"][0]["task"]),
+        weights=read_json(run.weights_file) if run.weights_file.exists() else None,
     )
 
 
@@ -104,7 +106,8 @@ def _context(files: RunFiles) -> dict[str, Any]:
         "folds": files.folds,
         "openings": len(run.events("test opened")),
         "resumed": len(run.events("resumed")),
-        "methods": methods_text(recipe, metrics, files.task),
+        "methods": methods_text(recipe, metrics, files.task, files.weights),
+        "weights": files.weights,
         "recipe": run.recipe_file.read_text(encoding="utf-8"),
         "environment": read_json(run.environment_file),
         "positive": _positive_class(files.task),

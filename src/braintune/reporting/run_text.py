@@ -83,6 +83,7 @@ def recipe_audit_document(audit: RecipeAudit) -> dict[str, Any]:
         "frozen": counts.frozen,
         "parts": counts.parts,
         "trainable_parts": counts.trainable_parts,
+        "published_backbone": audit.published,
         "memory_bytes": audit.memory,
     }
 
@@ -101,4 +102,8 @@ def recipe_audit_text(audit: RecipeAudit) -> str:
     memory = ", ".join(
         f"{name.replace('_', ' ')} {size / 1e6:,.0f} MB" for name, size in audit.memory.items()
     )
-    return f"{rendered(table)}\nMemory to train in float32, about: {memory}."
+    return (
+        f"{rendered(table)}\n"
+        f"The backbone in its published form and size: {audit.published:,} parameters.\n"
+        f"Memory to train in float32, about: {memory}."
+    )

@@ -1,0 +1,1 @@
+"""The weight records, one file a publication; each registers its `WeightRecord`s."""

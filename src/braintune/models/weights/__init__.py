@@ -1,0 +1,1 @@
+"""Weight records: what a set needs, where it comes from, and loading that fits or fails."""
