@@ -94,7 +94,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def n_outputs(self) -> int:
-        """How many numbers the head gives a scan."""
+        """How many numbers are predicted for a scan: one, or one a class."""
 
     @property
     @abstractmethod
