@@ -18,6 +18,7 @@ TINY = {
     "anatcl": {"width": 4},
     "brainiac": _TINY_VIT,
     "brainiac-resnet50": {"width": 4},
+    "densenet121": {"growth": 4, "blocks": [2, 2, 2]},
     "fmcib": {"width": 4},
     "mc3-18": {"width": 4},
     "mvit-v2-s": {"width": 8, "depths": [1, 1, 1]},
@@ -30,8 +31,12 @@ TINY = {
     "resnet34": {"width": 4},
     "resnet50": {"width": 4},
     "resnet101": {"width": 2},
+    "segresnet": {"init_filters": 8, "blocks_down": [1, 1, 1], "blocks_up": [1, 1]},
     "sfcn": {"channels": [4, 8, 8]},
     "swin3d-t": {"width": 8, "depths": [2, 2], "heads": [2, 4], "window": [4, 3, 3]},
+    "swinunetr": {"feature_size": 12},
+    "unet": {"channels": [4, 8, 8]},
+    "unetr": {"width": 24, "heads": 3, "hidden": 32, "feature_size": 4},
     "videomae": _TINY_VIT,
     "vit": _TINY_VIT,
 }
@@ -40,6 +45,7 @@ PARAMETERS = {
     "anatcl": 33_160_000,
     "brainiac": 88_340_736,
     "brainiac-resnet50": 46_158_912,
+    "densenet121": 11_242_624,
     "fmcib": 184_477_824,
     "mc3-18": 11_490_240,
     "mvit-v2-s": 34_230_144,
@@ -52,16 +58,22 @@ PARAMETERS = {
     "resnet34": 63_295_808,
     "resnet50": 46_155_072,
     "resnet101": 85_201_216,
+    "segresnet": 4_702_227,
     "sfcn": 2_950_336,
     "swin3d-t": 27_850_470,
+    "swinunetr": 62_186_708,
+    "unet": 19_069_955,
+    "unetr": 92_784_046,
     # With 9216 biases of keys, which change nothing; transformers' has 86,227,200.
     "videomae": 86_236_416,
     "vit": 88_369_920,
 }
+# Those with a decoder.
+MAPPERS = frozenset({"segresnet", "swinunetr", "unet", "unetr"})
 NAMES = BACKBONES.names()
 
 
-def tiny(name: str, shape: tuple[int, int, int] = (32, 40, 32), channels: int = 1) -> Backbone:
+def tiny(name: str, shape: tuple[int, int, int] = (32, 64, 32), channels: int = 1) -> Backbone:
     """A small network, as tasks of one value a scan take it."""
     torch.manual_seed(0)
     backbone = build_backbone(name, InputShape(channels, shape), TINY.get(name, {}))
@@ -78,7 +90,7 @@ def close(first: torch.Tensor, second: torch.Tensor, tolerance: float = 1e-5) ->
 @pytest.mark.parametrize("name", NAMES)
 def test_images_become_features_and_every_parameter_learns(name: str) -> None:
     backbone = tiny(name)
-    features = backbone(torch.randn(2, 1, 32, 40, 32))
+    features = backbone(torch.randn(2, 1, 32, 64, 32))
     assert features.shape == (2, backbone.n_features)
     (features * torch.randn_like(features)).sum().backward()
     for key, parameter in backbone.named_parameters():
@@ -92,8 +104,8 @@ def test_other_channels_and_odd_sizes(name: str) -> None:
         backbone = tiny(name, (33, 35, 39), channels=3)
     except InputError as error:
         assert "multiples of" in str(error)
-        backbone = tiny(name, (40, 32, 48), channels=3)
-        assert backbone(torch.randn(1, 3, 40, 32, 48)).shape[1] == backbone.n_features
+        backbone = tiny(name, (64, 32, 96), channels=3)
+        assert backbone(torch.randn(1, 3, 64, 32, 96)).shape[1] == backbone.n_features
     else:
         assert backbone(torch.randn(1, 3, 33, 35, 39)).shape[1] == backbone.n_features
 
@@ -101,17 +113,18 @@ def test_other_channels_and_odd_sizes(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_scans_of_a_batch_do_not_mix_in_evaluation(name: str) -> None:
     backbone = tiny(name).eval()
-    images = torch.randn(3, 1, 32, 40, 32)
+    images = torch.randn(3, 1, 32, 64, 32)
     with torch.no_grad():
         together = backbone(images)
         alone = torch.cat([backbone(image[None]) for image in images])
-    assert close(together, alone)
+    # Mixing changes far more; a norm over the few voxels of a coarse map makes much of rounding.
+    assert close(together, alone, 1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_precision_and_memory_format_change_little(name: str) -> None:
     backbone = tiny(name).eval()
-    images = torch.randn(2, 1, 32, 40, 32)
+    images = torch.randn(2, 1, 32, 64, 32)
     with torch.no_grad():
         expected = backbone(images)
         last = backbone.to(memory_format=torch.channels_last_3d)(
@@ -132,7 +145,7 @@ def test_the_same_seed_gives_the_same_weights(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_exports(name: str) -> None:
     backbone = tiny(name).eval()
-    images = torch.randn(1, 1, 32, 40, 32)
+    images = torch.randn(1, 1, 32, 64, 32)
     exported = torch.export.export(backbone, (images,)).module()
     with torch.no_grad():
         assert close(exported(images), backbone(images))
@@ -149,6 +162,7 @@ def test_published_sizes(name: str) -> None:
     count = sum(p.numel() for p in network.parameters())
     count += sum(p.numel() for p in head.parameters()) if head else 0
     assert count == PARAMETERS[name]
+    assert isinstance(network, MapBackbone) == (name in MAPPERS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -160,7 +174,7 @@ def test_layer_groups_part_the_parameters_from_input_to_output(name: str) -> Non
     assert len(groups) >= 3
     # A change of the first group's parameters reaches the features; one of images does too.
     first = dict(backbone.named_parameters())[groups[0][0]]
-    images = torch.randn(1, 1, 32, 40, 32)
+    images = torch.randn(1, 1, 32, 64, 32)
     backbone.eval()
     with torch.no_grad():
         before = backbone(images)
@@ -168,16 +182,7 @@ def test_layer_groups_part_the_parameters_from_input_to_output(name: str) -> Non
         assert not torch.equal(backbone(images), before)
 
 
-MAPPERS = [
-    name
-    for name in NAMES
-    if isinstance(
-        build_backbone(name, InputShape(1, (32, 32, 32)), TINY.get(name, {})), MapBackbone
-    )
-]
-
-
-@pytest.mark.parametrize("name", MAPPERS)
+@pytest.mark.parametrize("name", sorted(MAPPERS))
 def test_maps_are_as_fine_as_the_images_and_their_decoder_can_be_dropped(name: str) -> None:
     torch.manual_seed(0)
     backbone = build_backbone(name, InputShape(1, (32, 64, 32)), TINY[name])
