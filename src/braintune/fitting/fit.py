@@ -25,8 +25,8 @@ from braintune.fitting.precision import (
     make_fabric,
 )
 from braintune.fitting.scoring import finish_run
-from braintune.fitting.training import Machinery
 from braintune.fitting.starting import Start, read_start, settle
+from braintune.fitting.training import Machinery
 from braintune.imaging.preparation import fingerprint
 from braintune.imaging.prepare import Prepared, fill_store
 from braintune.imaging.stores import store_for

@@ -40,6 +40,16 @@ class Precision:
             return tensor
         return tensor.contiguous(memory_format=torch.channels_last_3d)
 
+    def arrange_kernels(self, network: nn.Module) -> None:
+        """Put a network's kernels into the memory layout, in place."""
+        if not self.channels_last:
+            return
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        for parameter in network.parameters():
+            if parameter.ndim in formats:
+                kernel = parameter.data.contiguous(memory_format=formats[parameter.ndim])
+                parameter.data = kernel
+
 
 def choose_precision(
     wanted: Literal["auto", "fp32", "bf16"], device: torch.device, overhanging: str | None = None

@@ -94,8 +94,7 @@ class _Ensemble:
         self._networks = []
         for member in model.members:
             network = load_member(model, member)
-            if self._precision.channels_last:
-                network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            self._precision.arrange_kernels(network)
             self._networks.append(fabric.setup_module(network))
 
     @torch.no_grad()

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -153,7 +152,7 @@ def read_start(recipe: Recipe, cohort: Cohort) -> Start | None:
 
 def _seen(record: WeightRecord, cohort: Cohort) -> tuple[str, ...]:
     """Names of the cohort that are among those the weights have seen."""
-    names = {part for part in cohort.source.resolve().parts[-2:]}
+    names = set(cohort.source.resolve().parts[-2:])
     for column in cohort.table.columns:
         if column.lower() in _COHORT_COLUMNS:
             names |= set(cohort.table[column].dropna().astype(str))

@@ -113,8 +113,7 @@ class FoldTrainer:
         # Every fold starts from the same weights, so that frozen parts are the same in all.
         torch.manual_seed(derive_seed(recipe.seed, "start"))
         network = make_network(recipe, task)
-        if machinery.precision.channels_last:
-            network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        machinery.precision.arrange_kernels(network)
         self.network: Network = network.to(machinery.fabric.device)
         optimiser = make_optimiser(self.network, recipe.train)
         self._wrapped, self._optimiser = machinery.fabric.setup(self.network, optimiser)
