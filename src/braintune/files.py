@@ -42,6 +42,14 @@ def explained(path: Path) -> Iterator[None]:
         raise InputError(msg) from error
 
 
+def cache_folder() -> Path:
+    """``$BRAINTUNE_CACHE``, or a folder in the user's cache."""
+    if chosen := os.environ.get("BRAINTUNE_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "braintune"
+
+
 def make_folder(path: Path) -> Path:
     """Make a folder and its parents.
 

@@ -5,10 +5,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from braintune.adapters.adapter import ADAPTERS
 from braintune.fitting.network import published_parameters
 from braintune.models.backbone import BACKBONES
+from braintune.models.weights.record import records_of
+from braintune.reporting.weights_text import record_summary
 
 
 def adapter_documents() -> list[dict[str, Any]]:
@@ -34,32 +37,44 @@ def backbone_documents() -> list[dict[str, Any]]:
 def backbone_document(name: str) -> dict[str, Any]:
     """A backbone, its parameters in its published form, its options and weights."""
     entry = BACKBONES.get(name)
+    records = records_of(name)
     return {
         "name": entry.name,
         "family": entry.family,
         "summary": entry.summary,
         "parameters": published_parameters(entry),
         "published_shape": list(entry.published.shape),
-        "weights": [],
-        "options": {k: f.default for k, f in entry.options.model_fields.items()},
+        "weights": [record.tag for record in records],
+        "records": [record_summary(record) for record in records],
+        "options": entry.options().model_dump(mode="json"),
         "paper": entry.paper,
     }
 
 
 def as_table(documents: list[dict[str, Any]], columns: list[str]) -> str:
-    """Documents as a table for a terminal."""
+    """Documents as a table for a terminal; what they are called by is never broken."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column == "parameters" else "left")
+        numbers = column in {"parameters", "MB"}
+        table.add_column(
+            column,
+            justify="right" if numbers else "left",
+            no_wrap=numbers or column == "name",
+            overflow="fold",
+        )
     for document in documents:
-        table.add_row(*[_text(document[column]) for column in columns])
+        table.add_row(*[Text(_text(document[column])) for column in columns])
     return rendered(table)
 
 
 def as_list(document: dict[str, Any]) -> str:
-    """A document, one line a key."""
-    width = max(len(key) for key in document)
-    return "\n".join(f"{key:<{width}}  {_text(value)}" for key, value in document.items())
+    """A document, its keys below each other."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in document.items():
+        table.add_row(key, Text(_text(value)))
+    return rendered(table)
 
 
 def rendered(table: Table) -> str:
@@ -67,7 +82,7 @@ def rendered(table: Table) -> str:
     console = Console(file=io.StringIO(), width=_width(), color_system=None)
     console.print(table)
     assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().rstrip("\n")
+    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())
 
 
 def _width() -> int:
@@ -79,10 +94,12 @@ def _width() -> int:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value is None:
+        return "–"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, dict):
         return ", ".join(f"{key}: {item}" for key, item in value.items())
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value) or "–"
     return str(value)

@@ -73,7 +73,7 @@ def demand_published(path: Path, source: Source | None) -> str:
 
 
 def convert_state(document: Mapping[str, Any], record: WeightRecord) -> State:
-    """A checkpoint's tensors by the backbone's own keys, in float32 and each with its own memory.
+    r"""A checkpoint's tensors by the backbone's own keys, in float32, each in memory of its own.
 
     Args:
         document: What the checkpoint holds.
@@ -88,7 +88,7 @@ def convert_state(document: Mapping[str, Any], record: WeightRecord) -> State:
         ...     tag="mine",
         ...     licence="MIT",
         ...     citation="–",
-        ...     conversion=Conversion(container=("model",), rename=((r"conv\\.(.*)", r"0.\\1"),)),
+        ...     conversion=Conversion(container=("model",), rename=((r"conv\.(.*)", r"0.\1"),)),
         ... )
         >>> list(convert_state({"model": {"conv.bias": torch.zeros(2)}}, record))
         ['0.bias']
@@ -98,9 +98,8 @@ def convert_state(document: Mapping[str, Any], record: WeightRecord) -> State:
     taken = {key: leaves[key] for key in leaves if not _is_unused(key, conversion)}
     wrong = [f"{key} ({type(value).__name__})" for key, value in taken.items() if _is_odd(value)]
     if wrong:
-        raise InputError(
-            f"The checkpoint of {record.name} holds what is no tensor: {listing(wrong)}."
-        )
+        msg = f"The checkpoint of {record.name} holds what is no plain tensor: {listing(wrong)}."
+        raise InputError(msg)
     state = _renamed(taken, conversion)
     for step in conversion.steps:
         state = _step(step)(state)

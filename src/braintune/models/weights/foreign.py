@@ -8,6 +8,7 @@ as the hyper-parameters of a training library, becomes an object that does nothi
 import pickletools
 import warnings
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,9 @@ _OTHERS = {
     b"version https://git-lfs": "a pointer of Git LFS instead of the file itself",
     b"PK": "a zip archive that is cut short or damaged",
 }
+# What only a checkpoint that was tampered with asks for. None would run; the user should know.
+_TAMPERED = {"os", "posix", "nt", "sys", "subprocess", "importlib", "runpy", "shutil", "socket"}
+_TAMPERED |= {f"builtins.{name}" for name in ("eval", "exec", "compile", "__import__", "open")}
 _SAVE_TENSORS = (
     "Load it where it was made, keep the tensors alone (model.state_dict()), and save them with"
     " torch.save or safetensors."
@@ -103,6 +107,10 @@ def _demand_checkpoint(path: Path) -> None:
 def _unpickled(path: Path) -> Any:
     """The content, with the stand-ins that fit it: plain objects, else dictionaries."""
     names = _foreign_names(path)
+    hostile = [name for name in names if {name, name.partition(".")[0]} & _TAMPERED]
+    if hostile:
+        msg = f"{path} asks to call {listing(hostile)}, which no honest checkpoint does. Nothing"
+        raise InputError(f"{msg} of it was run. Do not open it with other programs either.")
     try:
         return _load(path, names, Inert)
     except InputError:
@@ -112,7 +120,9 @@ def _unpickled(path: Path) -> Any:
 
 
 def _load(path: Path, names: list[str], kind: type[Inert]) -> Any:
-    stand_ins = [_stand_in(name, Inert if name.startswith("numpy") else kind) for name in names]
+    stand_ins: list[Any] = [
+        _stand_in(name, Inert if name.startswith("numpy") else kind) for name in names
+    ]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
             # Of pickle protocols and old storages, which the user can't change.
@@ -124,8 +134,9 @@ def _load(path: Path, names: list[str], kind: type[Inert]) -> Any:
         raise
     # A damaged or hostile file can make torch raise anything.
     except Exception as error:
-        reason = str(error.__context__ or error).partition("\n")[0]
-        asks = f" It asks for {listing(names)}." if names else ""
+        reason = str(error.__context__ or error).partition("\n")[0].partition(". Please")[0]
+        foreign = [name for name in names if not name.startswith(("torch.", "collections."))]
+        asks = f" It asks for {listing(foreign)}." if foreign else ""
         msg = (
             f"{path} can't be read as tensors and plain values ({reason}); code of a checkpoint is"
             f" never run.{asks} Perhaps the file is damaged or no checkpoint: get it again. Else:"
@@ -159,14 +170,20 @@ def _globals(file: IO[bytes]) -> list[str]:
     try:
         for _ in range(_PICKLES):
             names |= {
-                str(argument).replace(" ", ".")
+                _modern(*str(argument).split(" ", 1))
                 for opcode, argument, _ in pickletools.genops(file)
                 if opcode.name == "GLOBAL"
             }
-    except (ValueError, UnicodeDecodeError):
-        # No pickle any more; torch will say so.
+    except (ValueError, zipfile.BadZipFile):
+        # No pickle any more, or a damaged one; torch will say so.
         pass
-    return sorted(name for name in names if not name.startswith(("torch._utils.", "collections.O")))
+    return sorted(names)
+
+
+def _modern(module: str, name: str) -> str:
+    """The name of today for what pickles call as Python 2 did, as torch translates it."""
+    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+    return f"{module}.{name}"
 
 
 def _demand_sane_sizes(document: dict[str, Any], path: Path) -> None:
