@@ -163,6 +163,11 @@ def test_options_that_make_another_network_are_refused() -> None:
     assert needed.demand_options({"output_stride": 8}) == {"output_stride": 8}
     with pytest.raises(InputError, match="the function would be another one"):
         needed.demand_options({"output_stride": 32})
+    slices = record("slice-set", options={"encoder": "resnet18"})
+    chosen = {"encoder": {"name": "resnet18", "normalise": "imagenet"}}
+    assert slices.demand_options(chosen) == chosen
+    with pytest.raises(InputError, match="'name': 'cnn'"):
+        slices.demand_options({"encoder": {"name": "cnn"}})
 
 
 def test_missing_and_pickled_files_are_refused(tmp_path: Path) -> None:

@@ -1,9 +1,5 @@
 """The simple fully convolutional network for brain age (Peng et al., Med. Image Anal. 2021)."""
 
-import math
-from collections.abc import Callable
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import nn
@@ -16,6 +12,7 @@ from braintune.models.backbone import (
     InputShape,
     demand_at_least,
 )
+from braintune.models.norms import NORMS, NormName
 
 
 class SFCNOptions(BackboneOptions):
@@ -28,7 +25,7 @@ class SFCNOptions(BackboneOptions):
     """
 
     channels: list[int] = Field([32, 64, 128, 256, 256, 64], min_length=2)
-    norm: Literal["batch", "instance", "group"] = "batch"
+    norm: NormName = "batch"
 
 
 class SFCN(Backbone):
@@ -40,7 +37,7 @@ class SFCN(Backbone):
 
     def __init__(self, options: SFCNOptions, image_channels: int) -> None:
         super().__init__()
-        norm = _NORMS[options.norm]
+        norm = NORMS[options.norm]
         blocks = []
         inputs = image_channels
         *pooled, last = options.channels
@@ -63,22 +60,6 @@ class SFCN(Backbone):
     def stages(self) -> list[tuple[str, ...]]:
         """One a block."""
         return [(f"blocks.{number}",) for number in range(len(self.blocks))]
-
-
-def _instance_norm(channels: int) -> nn.Module:
-    # The same as InstanceNorm3d, which however undoes the channels-last layout.
-    return nn.GroupNorm(channels, channels)
-
-
-def _group_norm(channels: int) -> nn.Module:
-    return nn.GroupNorm(math.gcd(8, channels), channels)
-
-
-_NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm3d,
-    "instance": _instance_norm,
-    "group": _group_norm,
-}
 
 
 def _build(options: SFCNOptions, given: InputShape) -> Backbone:

@@ -39,7 +39,10 @@ WEIGHTS.add(
             " without skull.",
         ),
         conversion=Conversion(container=("state_dict",), unused=(r"out\..*",)),
-        adaptation=Adaptation(first_layer="swinViT.patch_embed.proj.weight"),
+        adaptation=Adaptation(
+            first_layer=r"swinViT\.patch_embed\.proj\.weight"
+            r"|encoder1\.layer\.conv[13]\.conv\.weight"
+        ),
         quirks=(
             "size and hash are those of the unpacked file, as a user of it reports",
             LEGACY_MERGING,

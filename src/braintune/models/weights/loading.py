@@ -220,7 +220,7 @@ def _adapt(
     if adaptation.inflate and have.ndim == 4 and want.ndim == 5:
         have = inflate(have, want.shape[2])
         changes.append(f"inflated along x by {want.shape[2]}")
-    if key == adaptation.first_layer and have.shape[1] != want.shape[1]:
+    if _sees_images(key, adaptation) and have.shape[1] != want.shape[1]:
         changes.append(f"{have.shape[1]} image channels summed to {want.shape[1]}")
         have = sum_channels(have, want.shape[1])
     if key in adaptation.positions and key in network.token_grids:
@@ -234,6 +234,11 @@ def _adapt(
         changes.append(f"distances resized from {len(have)} to {len(want)}")
         have = resize_table(have, len(want))
     return have, changes
+
+
+def _sees_images(key: str, adaptation: Adaptation) -> bool:
+    pattern = adaptation.first_layer
+    return pattern is not None and re.fullmatch(pattern, key) is not None
 
 
 def _fault(key: str, have: torch.Tensor, want: torch.Tensor) -> str | None:

@@ -99,7 +99,7 @@ class Adaptation(Part):
     """What may differ between the set and the network that it is loaded into.
 
     Attributes:
-        first_layer: Key of the first convolution, whose image channels may differ.
+        first_layer: Pattern of the keys of what sees the images, whose channels may differ.
         inflate: Whether kernels of 2D images become 3D kernels.
         positions: For each position embedding, by its key, the set's own grid of tokens, as (extra
             tokens, tokens along each axis).
@@ -166,7 +166,9 @@ class WeightRecord(Part):
             InputError: If the recipe sets one to another value, which would be another network.
         """
         wrong = [
-            f"{k}: {given[k]}" for k, v in self.options.items() if k in given and given[k] != v
+            f"{key}: {given[key]}"
+            for key, value in self.options.items()
+            if key in given and _choice(given[key]) != value
         ]
         if wrong:
             needed = ", ".join(f"{key}: {value}" for key, value in self.options.items())
@@ -177,6 +179,11 @@ class WeightRecord(Part):
             )
             raise InputError(msg)
         return {**self.options, **given}
+
+
+def _choice(value: Any) -> Any:
+    """What is chosen, where a choice comes with options of its own, such as ``encoder``."""
+    return value["name"] if isinstance(value, dict) and "name" in value else value
 
 
 WEIGHTS: Registry[WeightRecord] = Registry("weight record", "braintune.models.records")
