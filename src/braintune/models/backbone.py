@@ -163,14 +163,20 @@ def build_backbone(name: str, given: InputShape, options: dict[str, Any]) -> Bac
     return BACKBONES.get(name).build(checked, given)
 
 
-def demand_multiple(name: str, shape: tuple[int, int, int], of: int) -> None:
+def demand_multiple(name: str, shape: tuple[int, int, int], of: int | tuple[int, int, int]) -> None:
     """Refuse a shape that a network can't divide into whole parts.
+
+    Args:
+        name: The network.
+        shape: Voxels along x, y and z.
+        of: Voxels of a part, along each axis if they differ.
 
     Raises:
         InputError: With the nearest shape that would do.
     """
-    if any(n % of for n in shape):
-        nearest = [max(of, round(n / of) * of) for n in shape]
+    parts = (of,) * 3 if isinstance(of, int) else of
+    if any(n % part for n, part in zip(shape, parts, strict=True)):
+        nearest = [max(p, round(n / p) * p) for n, p in zip(shape, parts, strict=True)]
         msg = (
             f"{name} needs a shape of multiples of {of}, not {list(shape)}."
             f" Set 'prepare: {{shape: {nearest}}}'."

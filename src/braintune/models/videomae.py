@@ -11,8 +11,13 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import nn
 
-from braintune.errors import InputError
-from braintune.models.backbone import BACKBONES, Backbone, BackboneEntry, InputShape
+from braintune.models.backbone import (
+    BACKBONES,
+    Backbone,
+    BackboneEntry,
+    InputShape,
+    demand_multiple,
+)
 from braintune.models.video import VideoBackbone, VideoOptions, as_video, initialise_transformer
 from braintune.models.vit import Block, Plan, ViTOptions
 
@@ -98,21 +103,11 @@ class VideoMAE(VideoBackbone):
         return [("patch_embed",), *[(block,) for block in blocks], (last, "norm")]
 
 
-def _demand_whole_patches(options: VideoMAEOptions, shape: tuple[int, int, int]) -> None:
-    patch = [
-        options.tubelet if axis == options.time_axis else options.patch for axis in ("x", "y", "z")
-    ]
-    if any(n % edge for n, edge in zip(shape, patch, strict=True)):
-        nearest = [max(edge, round(n / edge) * edge) for n, edge in zip(shape, patch, strict=True)]
-        msg = (
-            f"videomae needs a shape of multiples of {patch}, not {list(shape)}."
-            f" Set 'prepare: {{shape: {nearest}}}'."
-        )
-        raise InputError(msg)
-
-
 def _build(options: VideoMAEOptions, given: InputShape) -> Backbone:
-    _demand_whole_patches(options, given.shape)
+    x, y, z = (
+        options.tubelet if axis == options.time_axis else options.patch for axis in ("x", "y", "z")
+    )
+    demand_multiple("videomae", given.shape, (x, y, z))
     return VideoMAE(options, given)
 
 
