@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from braintune import __version__
 from braintune.errors import InputError
 from braintune.models.backbone import InputShape, build_backbone
-from braintune.models.weights.conversion import convert, convert_state, fuse_qkv
+from braintune.models.weights.conversion import STEPS, convert, convert_state, fuse_qkv
 from braintune.models.weights.loading import WeightSet, fit_weights, load_weights
 from braintune.models.weights.record import Adaptation, Conversion, Source, WeightRecord
 from braintune.models.weights.tensors import read_facts, read_tensors, sha256_of
@@ -244,3 +244,21 @@ def test_the_published_file_is_not_replaced(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "w.pth") == before
     with pytest.raises(InputError, match="none.pth does not exist"):
         convert(tmp_path / "none.pth", MINE, tmp_path / "w.safetensors")
+
+
+def test_cubes_from_rows_compute_what_the_linear_layer_did() -> None:
+    from monai.networks.blocks.patchembedding import PatchEmbeddingBlock
+
+    for channels, edge in ((1, 4), (2, 4), (3, 2)):
+        theirs = PatchEmbeddingBlock(channels, (8, 12, 8), (edge,) * 3, 12, 3, "perceptron")
+        state = {key: v for key, v in theirs.state_dict().items() if "patch_embeddings" in key}
+        cubes = STEPS["cubes-from-rows"](state)
+        assert sorted(cubes) == ["patch_embeddings.bias", "patch_embeddings.weight"]
+        images = torch.randn(2, channels, 8, 12, 8)
+        expected = theirs.patch_embeddings(images)
+        kernel = cubes["patch_embeddings.weight"]
+        assert kernel.shape == (12, channels, edge, edge, edge)
+        tokens = torch.nn.functional.conv3d(
+            images, kernel, cubes["patch_embeddings.bias"], stride=edge
+        )
+        assert torch.allclose(tokens.flatten(2).transpose(1, 2), expected, atol=1e-5)

@@ -219,6 +219,15 @@ def segresnet(_: WeightRecord) -> dict[str, Any]:
     return dict(network.state_dict())
 
 
+def unetr(_: WeightRecord) -> dict[str, Any]:
+    from monai.networks.nets import UNETR
+
+    network = UNETR(1, 14, (96, 96, 96), proj_type="perceptron")
+    # MONAI had an idle class token when the set was published.
+    token = {"vit.patch_embedding.cls_token": torch.empty(1, 1, 768)}
+    return dict(network.state_dict()) | token
+
+
 def video(record: WeightRecord) -> dict[str, Any]:
     from torchvision.models import get_model
 
@@ -324,6 +333,7 @@ PUBLISHED: dict[str, Callable[[WeightRecord], dict[str, Any]]] = {
     "swin3d-t": video,
     "swinunetr.brats21": swin_unetr,
     "swinunetr.ssl": swin_encoder,
+    "unetr.btcv": unetr,
     "videomae": videomae,
     "vit.imagenet": imagenet_vit,
     **{f"resnet{depth}.medicalnet": medicalnet for depth in (10, 18, 34, 50, 101)},

@@ -17,6 +17,7 @@ from braintune.models.weights.tensors import sha256_of, write_tensors
 
 State = dict[str, torch.Tensor]
 
+_ROWS = re.compile(r"((?:.*\.)?patch_embeddings\.)1\.(weight|bias)")
 _QUERY = re.compile(r"((?:.*\.)?)q\.(weight|bias)")
 
 
@@ -202,7 +203,36 @@ def fuse_qkv(state: State) -> State:
     return fused
 
 
-STEPS: dict[str, Callable[[State], State]] = {"fuse-qkv": fuse_qkv}
+def cubes_from_rows(state: State) -> State:
+    """Make kernels of patch embeddings that were written as linear layers of flattened cubes.
+
+    MONAI's "perceptron" embedding flattens a cube as (x, y, z, channel) and keeps its linear layer
+    as ``….1``; a convolution with the same numbers computes the same.
+
+    Example:
+        >>> state = {"patch_embeddings.1.weight": torch.ones(6, 64)}
+        >>> cubes_from_rows(state)["patch_embeddings.weight"].shape
+        torch.Size([6, 1, 4, 4, 4])
+    """
+    made: State = {}
+    for key, value in state.items():
+        match = _ROWS.fullmatch(key)
+        if match and match.group(2) == "weight":
+            # A cube of one channel has a whole cube root; with more channels, the first that fits.
+            edge = next(
+                n
+                for n in range(round(value.shape[1] ** (1 / 3)), 0, -1)
+                if not value.shape[1] % n**3
+            )
+            value = value.unflatten(1, (edge, edge, edge, -1)).permute(0, 4, 1, 2, 3)
+        made["".join(match.groups()) if match else key] = value
+    return made
+
+
+STEPS: dict[str, Callable[[State], State]] = {
+    "fuse-qkv": fuse_qkv,
+    "cubes-from-rows": cubes_from_rows,
+}
 
 
 def _demand_fits(state: State, record: WeightRecord, path: Path) -> None:
