@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from braintune.errors import InputError
+from braintune.fitting.precision import Precision
 from braintune.models.backbone import (
     BACKBONES,
     Backbone,
@@ -33,6 +34,10 @@ TINY = {
     "resnet101": {"width": 2},
     "segresnet": {"init_filters": 8, "blocks_down": [1, 1, 1], "blocks_up": [1, 1]},
     "sfcn": {"channels": [4, 8, 8]},
+    "slice-cnn3d": {"channels": [4, 8, 8]},
+    "slice-lstm": {"channels": [4, 8, 8]},
+    "slice-set": {"encoder": {"name": "cnn", "channels": [4, 8, 8]}},
+    "slice-set-resnet18": {"encoder": {"name": "resnet18", "width": 4}},
     "swin3d-t": {"width": 8, "depths": [2, 2], "heads": [2, 4], "window": [4, 3, 3]},
     "swinunetr": {"feature_size": 12},
     "unet": {"channels": [4, 8, 8]},
@@ -60,6 +65,10 @@ PARAMETERS = {
     "resnet101": 85_201_216,
     "segresnet": 4_702_227,
     "sfcn": 2_950_336,
+    "slice-cnn3d": 2_948_801,
+    "slice-lstm": 1_070_403,
+    "slice-set": 998_625,
+    "slice-set-resnet18": 11_195_105,
     "swin3d-t": 27_850_470,
     "swinunetr": 62_186_708,
     "unet": 19_069_955,
@@ -127,9 +136,9 @@ def test_precision_and_memory_format_change_little(name: str) -> None:
     images = torch.randn(2, 1, 32, 64, 32)
     with torch.no_grad():
         expected = backbone(images)
-        last = backbone.to(memory_format=torch.channels_last_3d)(
-            images.contiguous(memory_format=torch.channels_last_3d)
-        )
+        layout = Precision("fp32", channels_last=True)
+        layout.arrange_kernels(backbone)
+        last = backbone(layout.arrange(images))
         with torch.autocast("cpu", torch.bfloat16):
             rough = backbone(images).float()
     assert close(expected, last, 1e-4)

@@ -1,0 +1,1 @@
+"""Encoders of 2D slices, one file a kind; each registers its `EncoderEntry`s."""
