@@ -32,6 +32,11 @@ class Network(nn.Module):
         outputs: torch.Tensor = self.head(self.backbone(images))
         return outputs
 
+    def reset_head(self, task: Task) -> None:
+        """Put a new head in the place of the old one, for another task on the same backbone."""
+        device = next(self.backbone.parameters()).device
+        self.head = task.head(self.backbone.n_features).to(device)
+
 
 def input_shape(recipe: Recipe) -> InputShape:
     """What a recipe's preparation gives its network."""
@@ -102,7 +107,7 @@ def audit_recipe(recipe: Recipe) -> RecipeAudit:
         "gradients_and_optimiser": 12 * counts.trainable,
         "activations": recipe.train.batch_size * _activation_bytes(network, recipe),
     }
-    published = published_parameters(backbones.BACKBONES.get(recipe.backbone.name))
+    published = backbones.BACKBONES.get(recipe.backbone.name).parameters
     return RecipeAudit(counts, memory, published)
 
 
@@ -122,11 +127,3 @@ def _activation_bytes(network: Network, recipe: Recipe) -> int:
     for handle in handles:
         handle.remove()
     return total
-
-
-def published_parameters(entry: backbones.BackboneEntry) -> int:
-    """How many parameters a backbone has in its published form."""
-    with torch.device("meta"):
-        network = entry.build(entry.options(), entry.published)
-        head = entry.head(network) if entry.head else nn.Identity()
-    return sum(p.numel() for module in (network, head) for p in module.parameters())

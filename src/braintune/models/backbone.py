@@ -122,7 +122,8 @@ class BackboneEntry:
         paper: Where it was published.
         options: Its options; the defaults are the published form.
         build: Makes the network from options and the input's shape.
-        published: The input that it was published for, by which parameters are counted.
+        published: The input that it was published for.
+        parameters: How many it has in its published form and size; the tests count them.
         head: Makes the head that it was published with, where the published count includes one.
     """
 
@@ -133,6 +134,7 @@ class BackboneEntry:
     options: type[BackboneOptions]
     build: Callable[[Any, InputShape], Backbone]
     published: InputShape
+    parameters: int
     head: Callable[[Backbone], nn.Module] | None = None
 
 

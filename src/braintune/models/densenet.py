@@ -91,5 +91,6 @@ BACKBONES.add(
         options=DenseNetOptions,
         build=_build,
         published=InputShape(1, (96, 96, 96)),
+        parameters=11_242_624,
     )
 )

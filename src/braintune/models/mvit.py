@@ -157,5 +157,6 @@ BACKBONES.add(
         options=MViTOptions,
         build=_build,
         published=InputShape(3, (16, 224, 224)),
+        parameters=34_230_144,
     )
 )

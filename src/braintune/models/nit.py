@@ -47,6 +47,7 @@ def _register(name: str, summary: str, options: type[NiTOptions]) -> None:
             options=options,
             build=build,
             published=InputShape(1, (64, 64, 64)),
+            parameters=1_798_312,
         )
     )
 

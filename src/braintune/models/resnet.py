@@ -207,7 +207,7 @@ def _initialise(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _register_medicalnet(name: str, geometry: Geometry) -> None:
+def _register_medicalnet(name: str, geometry: Geometry, parameters: int) -> None:
     def build(options: ResNetOptions, given: InputShape) -> Backbone:
         demand_at_least(name, given.shape, 16)
         chosen = replace(
@@ -228,12 +228,13 @@ def _register_medicalnet(name: str, geometry: Geometry) -> None:
             options=ResNetOptions,
             build=build,
             published=InputShape(1, (96, 96, 96)),
+            parameters=parameters,
         )
     )
 
 
-_register_medicalnet("resnet10", Geometry(BasicBlock, (1, 1, 1, 1)))
-_register_medicalnet("resnet18", Geometry(BasicBlock, (2, 2, 2, 2), shortcut="A"))
-_register_medicalnet("resnet34", Geometry(BasicBlock, (3, 4, 6, 3), shortcut="A"))
-_register_medicalnet("resnet50", Geometry(Bottleneck, (3, 4, 6, 3)))
-_register_medicalnet("resnet101", Geometry(Bottleneck, (3, 4, 23, 3)))
+_register_medicalnet("resnet10", Geometry(BasicBlock, (1, 1, 1, 1)), 14_355_520)
+_register_medicalnet("resnet18", Geometry(BasicBlock, (2, 2, 2, 2), shortcut="A"), 32_986_176)
+_register_medicalnet("resnet34", Geometry(BasicBlock, (3, 4, 6, 3), shortcut="A"), 63_295_808)
+_register_medicalnet("resnet50", Geometry(Bottleneck, (3, 4, 6, 3)), 46_155_072)
+_register_medicalnet("resnet101", Geometry(Bottleneck, (3, 4, 23, 3)), 85_201_216)

@@ -118,6 +118,7 @@ BACKBONES.add(
         options=SegResNetOptions,
         build=_build,
         published=InputShape(4, (224, 224, 144)),
+        parameters=4_702_227,
         head=voxel_head(3),
     )
 )

@@ -76,5 +76,6 @@ BACKBONES.add(
         options=SFCNOptions,
         build=_build,
         published=InputShape(1, (160, 192, 160)),
+        parameters=2_950_336,
     )
 )

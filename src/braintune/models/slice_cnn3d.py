@@ -71,6 +71,7 @@ BACKBONES.add(
         options=SliceCNN3DOptions,
         build=_build,
         published=InputShape(1, (91, 109, 91)),
+        parameters=2_948_801,
         head=_head,
     )
 )

@@ -94,6 +94,7 @@ BACKBONES.add(
         options=SliceLSTMOptions,
         build=SliceLSTM,
         published=InputShape(1, (91, 109, 91)),
+        parameters=1_070_403,
         head=published_head,
     )
 )

@@ -143,7 +143,7 @@ def published_head(backbone: Backbone) -> nn.Module:
     return nn.Sequential(nn.Linear(backbone.n_features, 64), nn.ReLU(), nn.Linear(64, 1))
 
 
-def _register(name: str, summary: str, options: type[SliceSetOptions]) -> None:
+def _register(name: str, summary: str, options: type[SliceSetOptions], parameters: int) -> None:
     BACKBONES.add(
         BackboneEntry(
             name=name,
@@ -153,14 +153,21 @@ def _register(name: str, summary: str, options: type[SliceSetOptions]) -> None:
             options=options,
             build=SliceSet,
             published=InputShape(1, (91, 109, 91)),
+            parameters=parameters,
             head=published_head,
         )
     )
 
 
 _register(
-    "slice-set", "set of 2D slices with any 2D encoder; a small CNN by default", SliceSetOptions
+    "slice-set",
+    "set of 2D slices with any 2D encoder; a small CNN by default",
+    SliceSetOptions,
+    998_625,
 )
 _register(
-    "slice-set-resnet18", "set of 2D slices with the ResNet-18 of ImageNet", ResNetSliceSetOptions
+    "slice-set-resnet18",
+    "set of 2D slices with the ResNet-18 of ImageNet",
+    ResNetSliceSetOptions,
+    11_195_105,
 )

@@ -181,5 +181,6 @@ BACKBONES.add(
         options=Swin3DOptions,
         build=_build,
         published=InputShape(3, (32, 224, 224)),
+        parameters=27_850_470,
     )
 )

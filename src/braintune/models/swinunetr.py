@@ -203,6 +203,7 @@ BACKBONES.add(
         options=SwinUNETROptions,
         build=_build,
         published=InputShape(1, (96, 96, 96)),
+        parameters=62_186_708,
         head=voxel_head(2),
     )
 )

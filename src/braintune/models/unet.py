@@ -130,6 +130,7 @@ BACKBONES.add(
         options=UNetOptions,
         build=_build,
         published=InputShape(3, (132, 132, 116)),
+        parameters=19_069_955,
         head=voxel_head(3),
     )
 )

@@ -139,6 +139,7 @@ BACKBONES.add(
         options=UNETROptions,
         build=_build,
         published=InputShape(1, (96, 96, 96)),
+        parameters=92_784_046,
         head=voxel_head(14),
     )
 )

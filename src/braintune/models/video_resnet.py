@@ -176,7 +176,7 @@ def _stem(geometry: Geometry, channels: int) -> nn.Sequential:
     )
 
 
-def _register(name: str, convolutions: str, geometry: Geometry) -> None:
+def _register(name: str, convolutions: str, geometry: Geometry, parameters: int) -> None:
     def build(options: VideoResNetOptions, given: InputShape) -> Backbone:
         demand_at_least(name, given.shape, 16)
         return VideoResNet(replace(geometry, width=options.width), options, given.channels)
@@ -190,12 +190,26 @@ def _register(name: str, convolutions: str, geometry: Geometry) -> None:
             options=VideoResNetOptions,
             build=build,
             published=InputShape(3, (16, 112, 112)),
+            parameters=parameters,
         )
     )
 
 
-_register("r3d18", "time and space at once", Geometry(over_time_and_space, over_time_and_space))
 _register(
-    "mc3-18", "time in its first stage alone, then space", Geometry(over_time_and_space, over_space)
+    "r3d18",
+    "time and space at once",
+    Geometry(over_time_and_space, over_time_and_space),
+    33_166_272,
 )
-_register("r2plus1d18", "space and then time", Geometry(over_space_then_time, over_space_then_time))
+_register(
+    "mc3-18",
+    "time in its first stage alone, then space",
+    Geometry(over_time_and_space, over_space),
+    11_490_240,
+)
+_register(
+    "r2plus1d18",
+    "space and then time",
+    Geometry(over_space_then_time, over_space_then_time),
+    31_300_125,
+)

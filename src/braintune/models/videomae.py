@@ -120,5 +120,6 @@ BACKBONES.add(
         options=VideoMAEOptions,
         build=_build,
         published=InputShape(3, (16, 224, 224)),
+        parameters=86_236_416,
     )
 )

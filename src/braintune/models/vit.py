@@ -184,5 +184,6 @@ BACKBONES.add(
         options=ViTOptions,
         build=_build,
         published=InputShape(1, (96, 96, 96)),
+        parameters=88_369_920,
     )
 )

@@ -8,7 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from braintune.adapters.adapter import ADAPTERS
-from braintune.fitting.network import published_parameters
 from braintune.models.backbone import BACKBONES
 from braintune.models.weights.record import records_of
 from braintune.reporting.weights_text import record_summary
@@ -42,7 +41,7 @@ def backbone_document(name: str) -> dict[str, Any]:
         "name": entry.name,
         "family": entry.family,
         "summary": entry.summary,
-        "parameters": published_parameters(entry),
+        "parameters": entry.parameters,
         "published_shape": list(entry.published.shape),
         "weights": [record.tag for record in records],
         "records": [record_summary(record) for record in records],
