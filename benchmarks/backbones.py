@@ -1,8 +1,9 @@
 """Forward pass and training step of every backbone: the default precision against MONAI's own loop.
 
 Each contender runs in a fresh process, contenders take turns, and only ratios within a turn are
-claims. "MONAI's loop" is that of its tutorials: float32, contiguous memory, `torch.optim.AdamW`,
+claims. "MONAI's loop" is that of its tutorials: float32, contiguous memory, `torch.optim.Adam`,
 with MONAI's own network where it has the architecture and with the same network as ours elsewhere.
+The others train as `braintune fit` does: its optimiser, and gradients clipped.
 
     python benchmarks/backbones.py
 
@@ -26,6 +27,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from braintune.files import read_json, write_json
+from braintune.fitting.optimiser import make_optimiser
 from braintune.fitting.precision import (
     Precision,
     choose_precision,
@@ -34,6 +36,7 @@ from braintune.fitting.precision import (
     make_fabric,
 )
 from braintune.models.backbone import BACKBONES, InputShape, MapBackbone, build_backbone
+from braintune.recipe import TrainRecipe
 from measuring import RESULTS, environment
 
 CONTENDERS = ("monai", "fp32", "default")
@@ -139,7 +142,9 @@ def time_one(case: Case, contender: str, repeats: int) -> Timing:
     fabric = make_fabric(precision, "cuda" if torch.cuda.is_available() else "cpu")
     precision.arrange_kernels(network)
     network = network.to(fabric.device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    optimiser: torch.optim.Optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    if contender != "monai":
+        optimiser = make_optimiser(network, TrainRecipe())
     wrapped, optimiser = fabric.setup(network, optimiser)
     images = torch.randn(case.batch, 1, *case.shape, device=fabric.device)
     truth = torch.arange(case.batch, device=fabric.device) % 2
@@ -151,6 +156,8 @@ def time_one(case: Case, contender: str, repeats: int) -> Timing:
     def step() -> None:
         loss = F.cross_entropy(wrapped(precision.arrange(images)).float(), truth)
         fabric.backward(loss)
+        if contender != "monai":
+            fabric.clip_gradients(wrapped, optimiser, max_norm=1.0, error_if_nonfinite=False)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 

@@ -105,6 +105,16 @@ def test_images_are_arranged_as_the_precision_says() -> None:
     assert arranged.is_contiguous(memory_format=torch.channels_last_3d)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_first_layer_keeps_the_layout_of_arranged_images(channels: int) -> None:
+    images, layer = torch.randn(2, channels, 6, 7, 8), nn.Conv3d(channels, 4, 3)
+    arranged = Precision("fp32", channels_last=True).arrange(images)
+    assert torch.equal(arranged, images)
+    output = layer(arranged)
+    assert output.is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.allclose(output, layer(images), atol=1e-6)
+
+
 def test_keeping_freed_memory_keeps_it() -> None:
     """After the call, freeing and asking again gives the same pages."""
     if not sys.platform.startswith("linux"):

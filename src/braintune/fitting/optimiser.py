@@ -21,4 +21,5 @@ def make_optimiser(network: nn.Module, recipe: TrainRecipe) -> torch.optim.AdamW
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": free, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.lr)
+    # One pass over the parameters instead of a dozen: several times faster for large networks.
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.lr, fused=True)
