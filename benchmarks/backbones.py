@@ -40,7 +40,8 @@ from braintune.recipe import TrainRecipe
 from measuring import RESULTS, environment
 
 CONTENDERS = ("monai", "fp32", "default")
-# Where the usual 2 mm scan, or a batch of two, is not what the network is for.
+# Batches of two scans at 2 mm, but where a network is for another input, or is very slow.
+_SHAPE = (80, 96, 80)
 _SHAPES: dict[str, tuple[int, int, int]] = {
     "fmcib": (50, 50, 50),
     "nit": (64, 64, 64),
@@ -49,10 +50,9 @@ _SHAPES: dict[str, tuple[int, int, int]] = {
     "slice-set-resnet18": (91, 109, 91),
     "slice-cnn3d": (91, 109, 91),
     "slice-lstm": (91, 109, 91),
+    "swinunetr": (64, 96, 64),
 }
-_BATCHES = {"fmcib": 4}
-_SHAPE = (96, 96, 96)
-_OPTIONS: dict[str, dict[str, Any]] = {}
+_BATCHES = {"fmcib": 4, "r3d18": 1, "mc3-18": 1, "r2plus1d18": 1, "mvit-v2-s": 1, "unet": 1}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Classifier(nn.Module):
 
 
 def ours(case: Case) -> nn.Module:
-    backbone = build_backbone(case.name, InputShape(1, case.shape), _OPTIONS.get(case.name, {}))
+    backbone = build_backbone(case.name, InputShape(1, case.shape), {})
     if isinstance(backbone, MapBackbone):
         backbone.drop_decoder()
     return Classifier(backbone, backbone.n_features)

@@ -98,7 +98,9 @@ def test_merging_gives_the_same_and_an_ordinary_layer(
     train(network, x)
     expected = network(x)
     assert not torch.allclose(expected, plain(x), atol=1e-2)
+    weight = network[0].weight.detach().clone()
     merged = merge(network)
+    assert torch.equal(merged[0].weight, weight)
     assert type(merged[0]) is type(plain[0])
     assert torch.allclose(merged(x), expected, atol=1e-5)
 

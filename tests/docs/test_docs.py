@@ -101,7 +101,9 @@ def test_the_tutorial_runs_in_order(workplace: Path) -> None:
     assert (workplace / "predictions/desc-dx_predictions.tsv").exists()
 
 
-@pytest.mark.parametrize("page", ["use-it-from-python.md", "add-a-backbone-or-adapter.md"])
+@pytest.mark.parametrize(
+    "page", ["use-it-from-python.md", "add-a-backbone-or-adapter.md", "use-published-weights.md"]
+)
 def test_python_runs_in_order(
     page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

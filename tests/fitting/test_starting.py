@@ -9,12 +9,14 @@ import torch
 from braintune.cohort.read import read_cohort
 from braintune.errors import InputError
 from braintune.files import read_json
+from braintune.fitting.network import make_network, outline
 from braintune.fitting.starting import preparation_differences, read_start, settle
 from braintune.models.backbone import InputShape, build_backbone
 from braintune.models.weights.loading import save_folder
 from braintune.models.weights.record import WeightRecord
 from braintune.models.weights.tensors import sha256_of
-from braintune.recipe import PrepareRecipe, Recipe, ScansRecipe
+from braintune.recipe import AdapterRecipe, PrepareRecipe, Recipe, ScansRecipe, TaskRecipe
+from braintune.tasks.task import make_task
 from conftest import tiny_values
 
 
@@ -113,3 +115,31 @@ def test_a_run_records_what_it_loaded_and_reports_it(
     frozen = read_tensors(run / "model" / "frozen.safetensors")
     loaded = read_tensors(weights / "weights.safetensors")
     assert torch.equal(frozen["backbone.blocks.0.0.weight"], loaded["blocks.0.0.weight"])
+
+
+@pytest.mark.parametrize("adapter", ["probe", "lora"])
+def test_what_the_weights_lack_trains_under_any_adapter(tmp_path: Path, adapter: str) -> None:
+    record = WeightRecord.model_validate(
+        {
+            "backbone": "sfcn",
+            "tag": "part",
+            "licence": "MIT",
+            "citation": "–",
+            "adaptation": {"new": [r"blocks\.1\..*"]},
+        }
+    )
+    options = {"channels": [4, 8], "norm": "instance"}
+    state = build_backbone("sfcn", InputShape(1, (32, 36, 32)), options).state_dict()
+    part = {key: value for key, value in state.items() if key.startswith("blocks.0")}
+    save_folder(tmp_path / "part", record, part)
+    settled = recipe(tmp_path / "part", **options).model_copy(
+        update={"adapter": AdapterRecipe(name=adapter)}
+    )
+    task = make_task(TaskRecipe(kind="regression", target="age"))
+    for network in (make_network(settled, task), outline(settled, task)):
+        trains = {
+            name.replace("base.", "")
+            for name, parameter in network.backbone.named_parameters()
+            if parameter.requires_grad and "lora" not in name
+        }
+        assert trains == {f"blocks.1.{key}" for key in ("0.weight", "0.bias", "1.weight", "1.bias")}

@@ -57,6 +57,11 @@ class AdapterLayer(nn.Module):
         """The parameters that the method added."""
         return [p for name, p in self.named_parameters() if not name.startswith("base.")]
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weight that the layer computes with, for networks that look into their layers."""
+        raise NotImplementedError
+
     def merged(self) -> nn.Module:
         """An ordinary layer that computes the same."""
         raise NotImplementedError

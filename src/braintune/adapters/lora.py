@@ -59,9 +59,14 @@ class LoRALinear(AdapterLayer):
         update = F.linear(F.linear(self.dropout(x), self.lora_a), self.lora_b)
         return torch.add(self.base(x), update, alpha=self.scale)
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """Of shape (out_features, in_features)."""
+        return self.base.weight + self.scale * (self.lora_b @ self.lora_a)
+
     def merged(self) -> nn.Module:
         """A linear layer that computes the same."""
-        return _merged(self.base, self.scale * (self.lora_b @ self.lora_a))
+        return _merged(self.base, self.weight)
 
 
 class LoRAConv(AdapterLayer):
@@ -91,16 +96,21 @@ class LoRAConv(AdapterLayer):
         update = self._pointwise(down, weight, groups=groups)
         return torch.add(self.base(x), update, alpha=self.scale)
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """Of shape (C_out, C_in / groups, …)."""
+        update = (self.lora_b @ self.lora_a.flatten(1)).view_as(self.base.weight)
+        return self.base.weight + self.scale * update
+
     def merged(self) -> nn.Module:
         """A convolution that computes the same."""
-        update = (self.lora_b @ self.lora_a.flatten(1)).view_as(self.base.weight)
-        return _merged(self.base, self.scale * update)
+        return _merged(self.base, self.weight)
 
 
-def _merged(base: nn.Linear | nn.modules.conv._ConvNd, update: torch.Tensor) -> nn.Module:
+def _merged(base: nn.Linear | nn.modules.conv._ConvNd, weight: torch.Tensor) -> nn.Module:
     layer = copy.deepcopy(base)
     with torch.no_grad():
-        layer.weight += update.to(layer.weight.dtype)
+        layer.weight.copy_(weight)
     return layer
 
 

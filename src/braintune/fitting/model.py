@@ -11,7 +11,7 @@ from braintune._version import __version__
 from braintune.errors import InputError
 from braintune.evaluation.bias import AgeBias
 from braintune.files import read_json, write_json
-from braintune.fitting.checkpoint import load_moving_state, moving_state
+from braintune.fitting.checkpoint import moving_state
 from braintune.fitting.network import Network, make_network
 from braintune.fitting.typicality import Typicality
 from braintune.models.weights.tensors import read_tensors, write_tensors
@@ -137,8 +137,12 @@ def load_member(model: Model, member: Member) -> Network:
     network = make_network(recipe, member.task)
     state = read_tensors(model.folder / member.file)
     if (model.folder / _FROZEN).exists():
-        network.load_state_dict(read_tensors(model.folder / _FROZEN), strict=False)
-    load_moving_state(network, state)
+        state |= read_tensors(model.folder / _FROZEN)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        msg = f"{model.folder / member.file} does not fit the model's recipe: {error}"
+        raise InputError(msg) from None
     return network.eval()
 
 

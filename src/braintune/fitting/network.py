@@ -1,5 +1,6 @@
 """A recipe made into a network: backbone, weights, adapter and head, and its audit without data."""
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from braintune.adapters import adapter as adapters
 from braintune.adapters.adapter import ParameterAudit, adapt, audit_parameters
 from braintune.models import backbone as backbones
 from braintune.models.backbone import InputShape, MapBackbone, build_backbone
-from braintune.models.weights.loading import load_backbone
+from braintune.models.weights.loading import find_weights, load_backbone
 from braintune.recipe import Recipe
 from braintune.tasks.task import Task, make_task
 
@@ -56,10 +57,26 @@ def make_network(recipe: Recipe, task: Task) -> Network:
 
 def _assemble(backbone: backbones.Backbone, recipe: Recipe, task: Task) -> Network:
     """Adapter and head around a backbone, of which tasks of one value a scan need no decoder."""
+    new = _parameters_that_weights_lack(backbone, recipe)
     if isinstance(backbone, MapBackbone):
         backbone.drop_decoder()
     adapt(backbone, recipe.adapter.name, recipe.adapter.options)
+    for parameter in new:
+        # What starts at random must be learnt, whatever the adapter freezes.
+        parameter.requires_grad_(True)
     return Network(backbone, task.head(backbone.n_features))
+
+
+def _parameters_that_weights_lack(
+    backbone: backbones.Backbone, recipe: Recipe
+) -> list[nn.Parameter]:
+    weights = find_weights(recipe.backbone.name, recipe.backbone.weights)
+    patterns = weights.adaptation.new if weights else ()
+    return [
+        parameter
+        for name, parameter in backbone.named_parameters()
+        if any(re.fullmatch(pattern, name) for pattern in patterns)
+    ]
 
 
 def outline(recipe: Recipe, task: Task) -> Network:

@@ -1,8 +1,8 @@
 """Meeting a network of another input: fewer channels, a third axis, another grid of tokens.
 
-The rules are exact where they can be: a network whose stem was summed answers a grey image as the
-original answered the same image in all its channels, and inflated kernels answer an image that does
-not change along x as the original answered one of its slices.
+A network whose stem was summed answers a grey image as the original answered the same image in all
+its channels. An inflated layer answers an image that does not change along x as the original
+answered one of its slices, but at the borders, where padding with zeros is a change along x.
 """
 
 import torch
@@ -38,7 +38,7 @@ def inflate(kernel: torch.Tensor, depth: int) -> torch.Tensor:
     """A 3D kernel from one of 2D images (Carreira and Zisserman, arXiv 1705.07750).
 
     The kernel is repeated along x, the first axis, and divided by the repeats: images that do not
-    change along x get the same response.
+    change along x get the same response away from the borders.
 
     Args:
         kernel: Shape (outputs, inputs, height, width).

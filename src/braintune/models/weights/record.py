@@ -174,8 +174,8 @@ class WeightRecord(Part):
             needed = ", ".join(f"{key}: {value}" for key, value in self.options.items())
             msg = (
                 f"The weights {self.name} belong to a network with {needed}, but the recipe says"
-                f" {listing(wrong)}. The keys would match and the function would be another one."
-                " Leave the options out, or set 'weights: none'."
+                f" {listing(wrong)}. Even where keys and shapes match, the function would be"
+                " another one. Leave the options out, or set 'weights: none'."
             )
             raise InputError(msg)
         return {**self.options, **given}
