@@ -10,15 +10,18 @@ from torch import nn
 from braintune.adapters.adapter import (
     ADAPTERS,
     adapt,
-    audit_parameters,
+    attach,
     check_options,
+    detach,
+    learning_rate_factors,
     merge,
     set_training,
 )
+from braintune.adapters.counting import audit_parameters
 from braintune.errors import InputError
 
 NAMES = ADAPTERS.names()
-LOW_RANK = ["lora"]
+LOW_RANK = ["lora", "dora", "pissa", "olora", "rslora"]
 GEOMETRIES = {
     "linear": (lambda: nn.Linear(6, 8), (5, 6)),
     "linear without bias": (lambda: nn.Linear(6, 8, bias=False), (2, 3, 6)),
@@ -38,6 +41,18 @@ GEOMETRIES = {
     "conv3d circular": (
         lambda: nn.Conv3d(4, 8, 3, padding=2, dilation=2, padding_mode="circular", groups=2),
         (2, 4, 6, 7, 5),
+    ),
+}
+GEOMETRIES |= {
+    "transposed conv1d": (lambda: nn.ConvTranspose1d(4, 6, 3, stride=2), (2, 4, 5)),
+    "transposed conv2d": (
+        lambda: nn.ConvTranspose2d(4, 6, 2, stride=2, output_padding=1),
+        (2, 4, 3, 4),
+    ),
+    "transposed conv3d": (lambda: nn.ConvTranspose3d(4, 6, 2, stride=2), (2, 4, 3, 4, 2)),
+    "transposed conv3d groups": (
+        lambda: nn.ConvTranspose3d(4, 6, 3, stride=2, padding=1, dilation=2, groups=2, bias=False),
+        (2, 4, 4, 3, 4),
     ),
 }
 DTYPES = [torch.float32, torch.bfloat16]
@@ -85,7 +100,8 @@ def test_only_the_adapter_moves_and_all_of_it_does(
     train(network, x)
     for key, value in network.state_dict().items():
         moved = not torch.equal(value, before[key])
-        assert moved == ("lora" in key), key
+        is_added = not key.startswith("0.base.") and "start_" not in key
+        assert moved == is_added, key
     assert all(torch.equal(v, before[f"0.base.{k}"]) for k, v in plain[0].state_dict().items())
 
 
@@ -156,7 +172,7 @@ def test_layers_are_chosen_by_name_and_matching_none_is_an_error() -> None:
     assert adapt(copy.deepcopy(network), "lora", {"layers": "^late"}) == ["late"]
     with pytest.raises(InputError, match=r"matches no layer .*There are: stem, late"):
         adapt(network, "lora", {"layers": "head"})
-    with pytest.raises(InputError, match="no layer of the types Linear"):
+    with pytest.raises(InputError, match="no layer of the kinds linear"):
         adapt(nn.Sequential(nn.ReLU()), "lora")
     with pytest.raises(InputError, match="is no regular expression"):
         adapt(network, "lora", {"layers": "("})
@@ -195,3 +211,67 @@ def test_entries_explain_themselves(name: str) -> None:
     entry = ADAPTERS.get(name)
     assert entry.summary
     assert entry.adapts
+
+
+def test_layers_are_chosen_by_kind_and_depth() -> None:
+    network = nn.Sequential(nn.Conv3d(1, 2, 1), nn.Conv3d(2, 2, 1), nn.Flatten(), nn.Linear(2, 2))
+    for options, names in (
+        ({"kinds": ["linear"]}, ["3"]),
+        ({"kinds": ["convolution"]}, ["0", "1"]),
+        ({"depth": [0.5, 1]}, ["1", "3"]),
+        ({"kinds": ["convolution"], "depth": [0, 0.5]}, ["0"]),
+    ):
+        assert adapt(copy.deepcopy(network), "lora", options) == names
+    with pytest.raises(InputError, match="must rise within 0 and 1"):
+        adapt(network, "lora", {"depth": [0.5, 0.5]})
+
+
+@pytest.mark.parametrize("name", LOW_RANK)
+@pytest.mark.parametrize("geometry", ["linear", "conv3d groups", "transposed conv3d groups"])
+def test_adapters_take_turns_on_one_backbone(name: str, geometry: str) -> None:
+    plain, network, x = case(geometry, torch.float32, name)
+    train(network, x)
+    first = network(x)
+    layers = detach(network)
+    assert type(network[0]) is type(plain[0])
+    assert torch.equal(network(x), plain(x))
+    adapt(network, "lora")
+    assert torch.equal(network(x), plain(x))
+    attach(network, layers)
+    assert torch.equal(network(x), first)
+    merge(network)
+    attach(network, layers)
+    assert torch.equal(network(x), first)
+
+
+@pytest.mark.parametrize("geometry", ["linear", "conv3d", "conv3d groups", "transposed conv3d"])
+def test_principal_factors_are_those_of_the_decomposition(geometry: str) -> None:
+    _, network, _ = case(geometry, torch.float32, "pissa", {"rank": 2})
+    layer = network[0]
+    matrix = layer.base.weight.detach().flatten(1)
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    assert torch.allclose(layer.lora_b @ layer.lora_a, u[:, :2] * s[:2] @ v[:2], atol=1e-4)
+    norms = layer.lora_a.detach().norm(dim=1), layer.lora_b.detach().norm(dim=0)
+    assert torch.allclose(norms[0], norms[1], atol=1e-4)
+
+
+def test_dora_is_the_published_equation() -> None:
+    """W = m · (W₀ + ΔW) / ‖W₀ + ΔW‖, the norm over each output channel's kernel."""
+    _, network, x = case("conv3d", torch.float32, "dora", {"rank": 2, "alpha": 6})
+    train(network, x)
+    layer = network[0]
+    update = 3 * (layer.lora_b @ layer.lora_a).view_as(layer.base.weight)
+    direction = layer.base.weight + update
+    norms = direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1)
+    expected = layer.magnitude.view(-1, 1, 1, 1, 1) * direction / norms
+    assert torch.allclose(layer.weight, expected, atol=1e-5)
+    output = torch.nn.functional.conv3d(x, expected, layer.base.bias, padding=1)
+    assert torch.allclose(network(x), output, atol=1e-5)
+
+
+def test_scales_and_learning_rates_of_the_family() -> None:
+    _, network, _ = case("linear", torch.float32, "rslora", {"rank": 4, "alpha": 8})
+    assert network[0].scale == 4
+    _, network, _ = case("linear", torch.float32, "lora", {"rank": 4, "alpha": 8, "lr_ratio": 16})
+    assert network[0].scale == 2
+    assert learning_rate_factors(network) == {"0.lora_b": 16}

@@ -1,12 +1,12 @@
-"""What every adapter is, the registry that holds them, and the audit of what trains.
+"""What every adapter is, the registry that holds them, and how networks are adapted.
 
 To add one, write a file in this folder that registers an `AdapterEntry`. Adapters know layers,
 never a backbone: they take any module tree.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -14,13 +14,25 @@ from torch import nn
 
 from braintune.registry import Registry, parse
 
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+NORMS: tuple[type[nn.Module], ...] = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+)
 
 
 class AdapterOptions(BaseModel):
-    """Options of an adapter."""
+    """Options of an adapter.
+
+    Attributes:
+        norms: What becomes of the norms of a frozen backbone: they stay ``frozen``; their
+            ``affine`` parameters train on frozen statistics; or the statistics are estimated anew
+            on the training rows before training, ``recalibrate``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    norms: Literal["frozen", "affine", "recalibrate"] = "frozen"
 
 
 @dataclass(frozen=True)
@@ -31,25 +43,29 @@ class AdapterEntry:
         name: What recipes call it.
         summary: One line for `braintune adapters`.
         adapts: The layers that it can adapt.
+        cost: What trains, in words or as a formula for one layer.
         paper: Where it was published.
         options: Its options.
         apply: Makes a network trainable in its way, in place, and returns the names of the layers
             that it adapted.
+        starts_as_backbone: Whether the adapted network computes at first what the backbone did.
     """
 
     name: str
     summary: str
     adapts: str
+    cost: str
     paper: str
     options: type[AdapterOptions]
     apply: Callable[[nn.Module, Any], list[str]]
+    starts_as_backbone: bool = True
 
 
 ADAPTERS: Registry[AdapterEntry] = Registry("adapter", "braintune.adapters")
 
 
 class AdapterLayer(nn.Module):
-    """A layer put in the place of a frozen one, which it holds as ``base``."""
+    """A layer put in the place of a frozen one, which it holds as ``base`` and never changes."""
 
     base: nn.Module
 
@@ -57,10 +73,21 @@ class AdapterLayer(nn.Module):
         """The parameters that the method added."""
         return [p for name, p in self.named_parameters() if not name.startswith("base.")]
 
+    def learning_rates(self) -> Mapping[str, float]:
+        """Factors of the learning rate, for those of the added parameters that have one."""
+        return {}
+
     @property
     def weight(self) -> torch.Tensor:
         """The weight that the layer computes with, for networks that look into their layers."""
         raise NotImplementedError
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The bias that the layer computes with."""
+        bias = self.base.bias
+        assert bias is None or isinstance(bias, torch.Tensor)
+        return bias
 
     def merged(self) -> nn.Module:
         """An ordinary layer that computes the same."""
@@ -80,7 +107,8 @@ def adapt(network: nn.Module, name: str, options: dict[str, Any] | None = None) 
     """Make a network trainable by an adapter, in place.
 
     Args:
-        network: Any module tree; it computes the same afterwards as before.
+        network: Any module tree; unless the method says otherwise, it computes the same afterwards
+            as before.
         name: The adapter.
         options: Its options.
 
@@ -98,20 +126,58 @@ def adapt(network: nn.Module, name: str, options: dict[str, Any] | None = None) 
         78
     """
     checked = check_options(name, options or {})
-    return ADAPTERS.get(name).apply(network, checked)
+    names = ADAPTERS.get(name).apply(network, checked)
+    if checked.norms == "affine":
+        train_norms(network)
+    return names
+
+
+def adapted_layers(network: nn.Module) -> dict[str, AdapterLayer]:
+    """The adapted layers of a network, by name; of layers within layers, the outer one."""
+    found: dict[str, AdapterLayer] = {}
+    for name, module in network.named_modules():
+        inner = any(name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, AdapterLayer) and not inner:
+            found[name] = module
+    return found
+
+
+def detach(network: nn.Module) -> dict[str, AdapterLayer]:
+    """Put the frozen layers back in the place of the adapted ones.
+
+    Returns:
+        The adapted layers, for `attach`. Several adapters can so take turns on one backbone.
+    """
+    layers = adapted_layers(network)
+    for name, layer in layers.items():
+        _put(network, name, layer.base)
+    return layers
+
+
+def attach(network: nn.Module, layers: Mapping[str, AdapterLayer]) -> None:
+    """Put adapted layers into a network: undoes `detach` and `merge`."""
+    for name, layer in layers.items():
+        _put(network, name, layer)
 
 
 def merge(network: nn.Module) -> nn.Module:
     """Put ordinary layers that compute the same in the place of all adapted ones.
+
+    To undo it, keep `adapted_layers` beforehand and give them to `attach`.
 
     Returns:
         The network; a new one only if it was itself an adapted layer.
     """
     if isinstance(network, AdapterLayer):
         return network.merged()
-    for name, child in network.named_children():
-        setattr(network, name, merge(child))
+    for name, layer in adapted_layers(network).items():
+        _put(network, name, layer.merged())
     return network
+
+
+def _put(network: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(network.get_submodule(parent), attribute, layer)
 
 
 def freeze(network: nn.Module) -> None:
@@ -120,16 +186,36 @@ def freeze(network: nn.Module) -> None:
         parameter.requires_grad_(False)
 
 
-def set_training(network: nn.Module) -> None:
-    """Put a network into training mode, but frozen norms into evaluation mode.
+def norms_of(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The norms of a network with parameters or statistics, by name."""
+    for name, module in network.named_modules():
+        if isinstance(module, NORMS):
+            yield name, module
 
-    A norm whose parameters are frozen keeps the statistics that its weights were trained with;
-    otherwise a frozen backbone would change with every batch it sees.
+
+def train_norms(network: nn.Module) -> list[str]:
+    """Let the parameters of a frozen network's norms train, on the statistics that they have."""
+    trained = []
+    for name, norm in norms_of(network):
+        parameters = list(norm.parameters(recurse=False))
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        if parameters:
+            norm.keeps_statistics = True  # type: ignore[assignment]
+            trained.append(name)
+    return trained
+
+
+def set_training(network: nn.Module) -> None:
+    """Put a network into training mode, but norms of a frozen backbone into evaluation mode.
+
+    A frozen norm keeps the statistics that its weights were trained with; otherwise a frozen
+    backbone would change with every batch it sees.
     """
     network.train()
-    for module in network.modules():
-        if isinstance(module, _NORMS) and _is_frozen(module):
-            module.eval()
+    for _, norm in norms_of(network):
+        if _is_frozen(norm) or getattr(norm, "keeps_statistics", False):
+            norm.eval()
 
 
 def _is_frozen(module: nn.Module) -> bool:
@@ -137,43 +223,11 @@ def _is_frozen(module: nn.Module) -> bool:
     return bool(parameters) and not any(p.requires_grad for p in parameters)
 
 
-@dataclass(frozen=True)
-class ParameterAudit:
-    """How many parameters there are and how many train.
-
-    Attributes:
-        total: All of them.
-        trainable: Those that receive gradients.
-        parts: All of them by part: ``backbone``, ``adapter``, ``head``.
-        trainable_parts: Those that train, by part.
-    """
-
-    total: int
-    trainable: int
-    parts: dict[str, int]
-    trainable_parts: dict[str, int]
-
-    @property
-    def frozen(self) -> int:
-        """Those that do not train."""
-        return self.total - self.trainable
-
-
-def audit_parameters(backbone: nn.Module, head: nn.Module | None = None) -> ParameterAudit:
-    """Count the parameters of an adapted backbone and its head, shared ones once."""
-    added = {
-        id(parameter)
-        for module in backbone.modules()
+def learning_rate_factors(network: nn.Module) -> dict[str, float]:
+    """Factors of the learning rate that adapted layers ask for, by the parameter's full name."""
+    return {
+        f"{name}.{own}" if name else own: factor
+        for name, module in network.named_modules()
         if isinstance(module, AdapterLayer)
-        for parameter in module.adapter_parameters()
+        for own, factor in module.learning_rates().items()
     }
-    groups: dict[str, list[torch.nn.Parameter]] = {
-        "backbone": [p for p in backbone.parameters() if id(p) not in added],
-        "adapter": [p for p in backbone.parameters() if id(p) in added],
-        "head": list(head.parameters()) if head is not None else [],
-    }
-    parts = {name: sum(p.numel() for p in group) for name, group in groups.items()}
-    training = {
-        name: sum(p.numel() for p in group if p.requires_grad) for name, group in groups.items()
-    }
-    return ParameterAudit(sum(parts.values()), sum(training.values()), parts, training)

@@ -16,6 +16,7 @@ ADAPTERS.add(
         name="full",
         summary="every parameter of the backbone trains",
         adapts="all layers",
+        cost="all",
         paper="",
         options=AdapterOptions,
         apply=_apply,

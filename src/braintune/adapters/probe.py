@@ -15,6 +15,7 @@ ADAPTERS.add(
         name="probe",
         summary="the backbone is frozen, only the head trains",
         adapts="none",
+        cost="nothing but the head",
         paper="Alain and Bengio 2016, arXiv 1610.01644",
         options=AdapterOptions,
         apply=_apply,

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from braintune.adapters import adapter as adapters
-from braintune.adapters.adapter import ParameterAudit, adapt, audit_parameters
+from braintune.adapters.adapter import adapt
+from braintune.adapters.counting import ParameterAudit, audit_parameters
 from braintune.models import backbone as backbones
 from braintune.models.backbone import InputShape, MapBackbone, build_backbone
 from braintune.models.weights.loading import find_weights, load_backbone
