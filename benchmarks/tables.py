@@ -65,6 +65,19 @@ default, adds elastic deformation, gamma and a bias field. braintune's costs one
 both, so it gains most where more is asked for. Augmentation runs on the processor here; braintune
 runs it where the network computes, in batches.
 """
+_BACKBONES = """
+## Speed of the backbones
+
+A training step and a forward pass of each backbone with a linear head: seconds with braintune's
+default precision and memory layout, with float32, and with the loop of MONAI's tutorials (float32,
+contiguous memory, `torch.optim.Adam`). Where MONAI has the architecture, its own network runs in
+that loop, else the same network as ours. braintune's steps also clip gradients. Each contender runs
+in a fresh process; contenders take turns, and the ratio is the median of the rounds, with its
+range. Networks with a decoder run without it.
+
+bfloat16 is not taken where a convolution's input is smaller than its kernel, because it gives wrong
+gradients there; such rows say float32.
+"""
 
 
 def main() -> None:
@@ -102,6 +115,7 @@ def page() -> str:
     parts = [_HEAD, _ACCURACY]
     parts += [_accuracy(read_json(RESULTS / f"{name}.json")) for name in _RECIPES]
     parts += [_ACCURACY_NOTES, _LOADING, _loading(read_json(RESULTS / "loading.json"))]
+    parts += [_BACKBONES, _backbones(read_json(RESULTS / "backbones.json"))]
     return "".join(parts)
 
 
@@ -145,6 +159,28 @@ def _loading(result: dict[str, Any]) -> str:
         f" 100,000 scans opens, and gives one of them, in {result['open_entries_seconds']:g} s.\n"
     )
     return "\n".join(lines)
+
+
+def _backbones(result: dict[str, Any]) -> str:
+    lines = [f"\nHardware: {_hardware(result['environment'])}.\n"]
+    titles = ["backbone", "batch", "default", "step", "step, float32", "step, MONAI's loop"]
+    titles += ["step is faster", "forward is faster"]
+    lines.append(_row(titles))
+    lines.append(_row(["---", "---", "---", "---:", "---:", "---:", "---:", "---:"]))
+    for name, row in sorted(result["backbones"].items()):
+        batch = f"{row['batch']} × {' × '.join(map(str, row['shape']))}"
+        seconds = [f"{row[c]['step_seconds']:.2f} s" for c in ("default", "fp32", "monai")]
+        faster = [_ratio(row["times_faster"][what]) for what in ("step", "forward")]
+        who = f"`{name}`" + ("" if row["monai_has_it"] else " ¹")
+        lines.append(_row([who, batch, row["default"]["precision"], *seconds, *faster]))
+    lines.append(
+        "\n¹ MONAI does not have it for one value a scan; the same network runs in its loop.\n"
+    )
+    return "\n".join(lines)
+
+
+def _ratio(ratio: dict[str, float]) -> str:
+    return f"{ratio['median']:g}× ({ratio['least']:g} to {ratio['most']:g})"
 
 
 def _hardware(environment: dict[str, Any]) -> str:

@@ -1,25 +1,27 @@
 """A network is a backbone and a head, which can be changed for another task."""
 
+import pytest
 import torch
 
-from braintune.fitting.network import make_network
+from braintune.fitting.network import Network, make_network
+from braintune.models.backbone import BACKBONES
 from braintune.recipe import TaskRecipe
 from braintune.tasks.task import make_task
 from conftest import tiny_recipe
+from models.test_backbones import tiny
 
 
-def test_a_new_head_leaves_the_backbone_as_it_is() -> None:
-    recipe = tiny_recipe()
-    network = make_network(
-        recipe, make_task(TaskRecipe(kind="classification", target="dx", classes=3))
-    )
-    images = torch.randn(2, 1, *recipe.prepare.shape)
-    network.eval()
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_a_new_head_leaves_any_backbone_as_it_is(name: str) -> None:
+    backbone = tiny(name)
+    two = make_task(TaskRecipe(kind="classification", target="dx", classes=2))
+    network = Network(backbone, two.head(backbone.n_features)).eval()
+    images = torch.randn(1, 1, 32, 64, 32)
     with torch.no_grad():
-        features = network.backbone(images)
-        assert network(images).shape == (2, 3)
+        features = backbone(images)
+        assert network(images).shape == (1, 2)
         network.reset_head(make_task(TaskRecipe(kind="regression", target="age")))
-        assert network(images).shape == (2, 1)
+        assert network(images).shape == (1, 1)
         assert torch.equal(network.backbone(images), features)
 
 

@@ -102,6 +102,7 @@ def test_a_run_records_what_it_loaded_and_reports_it(
     assert "Note: The weights sfcn.mine were trained on another preparation" in outcome.err
     document = read_json(run / "weights.json")
     assert document["sha256"] == sha256_of(weights / "weights.safetensors")
+    assert document["published_sha256"] is None
     assert document["parameters_from_weights"] == document["parameters"]
     resolved = Recipe.read(run / "recipe.yaml")
     assert resolved.backbone.options == {"channels": [4, 8], "norm": "instance"}

@@ -12,7 +12,7 @@ from braintune.fitting.network import input_shape
 from braintune.models.backbone import build_backbone
 from braintune.models.weights.loading import LoadReport, WeightSet, find_weights, fit_weights
 from braintune.models.weights.record import WeightRecord
-from braintune.models.weights.tensors import sha256_of
+from braintune.models.weights.tensors import read_facts, sha256_of
 from braintune.recipe import PrepareRecipe, Recipe
 
 # Columns by which tables of several cohorts say whose row it is.
@@ -26,6 +26,7 @@ class Start:
     Attributes:
         weights: Where they are and what is known of them.
         sha256: The file's hash.
+        published_sha256: The hash of the published file that it was converted from, if it was.
         report: What was loaded, adapted and new.
         differences: How the recipe's preparation differs from the one they were trained on.
         seen: Names of the fit's cohort that the weights have seen.
@@ -33,6 +34,7 @@ class Start:
 
     weights: WeightSet
     sha256: str
+    published_sha256: str | None
     report: LoadReport
     differences: tuple[str, ...]
     seen: tuple[str, ...]
@@ -65,6 +67,7 @@ class Start:
         return {
             "file": str(self.weights.path),
             "sha256": self.sha256,
+            "published_sha256": self.published_sha256,
             "name": record.name if record else self.weights.path.name,
             "licence": record.licence if record else None,
             "non_commercial": record.non_commercial if record else None,
@@ -144,6 +147,7 @@ def read_start(recipe: Recipe, cohort: Cohort) -> Start | None:
     return Start(
         weights=weights,
         sha256=sha256_of(weights.path),
+        published_sha256=read_facts(weights.path).get("sha256"),
         report=report,
         differences=preparation_differences(recipe.prepare, record) if record else (),
         seen=_seen(record, cohort) if record else (),
