@@ -32,6 +32,7 @@ from braintune.fitting.precision import (
     Precision,
     choose_precision,
     find_overhang,
+    keep_exact,
     keep_freed_memory,
     make_fabric,
 )
@@ -140,6 +141,7 @@ def time_one(case: Case, contender: str, repeats: int) -> Timing:
     if contender == "default":
         keep_freed_memory()
     fabric = make_fabric(precision, "cuda" if torch.cuda.is_available() else "cpu")
+    keep_exact(network, precision.exact)
     precision.arrange_kernels(network)
     network = network.to(fabric.device)
     optimiser: torch.optim.Optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
@@ -169,7 +171,8 @@ def time_one(case: Case, contender: str, repeats: int) -> Timing:
     if fabric.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 1e6
     layout = "channels-last" if precision.channels_last else "contiguous"
-    return Timing(passed, stepped, peak, f"{precision.dtype}, {layout}")
+    exact = f", {len(precision.exact)} layers fp32" if precision.exact else ""
+    return Timing(passed, stepped, peak, f"{precision.dtype}{exact}, {layout}")
 
 
 def _precision(case: Case, contender: str) -> Precision:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from braintune.errors import InputError
-from braintune.fitting.precision import Precision, choose_precision, find_overhang
+from braintune.adapters.adapter import adapt
+from braintune.fitting.precision import Precision, choose_precision, find_overhang, keep_exact
 from braintune.models.backbone import BACKBONES
 from models.test_backbones import tiny
 
@@ -49,6 +49,7 @@ def test_gradients_are_right_in_the_precision_that_is_chosen(name: str, edge: in
     images = torch.randn(2, 1, *shape)
     precision = choose_precision("auto", CPU, find_overhang(network, images[:1]))
     network.train()
+    keep_exact(network, precision.exact)
     precision.arrange_kernels(network)
     seen = watch(network)
     poison()
@@ -89,15 +90,34 @@ def test_overhanging_kernels_are_found(
     layer: nn.Module, shape: tuple[int, int, int], overhangs: bool
 ) -> None:
     network = nn.Sequential(nn.Identity(), layer)
-    assert find_overhang(network, torch.zeros(1, 1, *shape)) == ("1" if overhangs else None)
+    assert find_overhang(network, torch.zeros(1, 1, *shape)) == (("1",) if overhangs else ())
 
 
-def test_bf16_is_refused_where_it_is_wrong_and_never_chosen() -> None:
-    assert choose_precision("auto", CPU, "layer4.0.conv2").dtype == "fp32"
-    assert choose_precision("fp32", CPU, None).fabric == "32-true"
-    assert choose_precision("bf16", CPU, None).fabric == "bf16-mixed"
-    with pytest.raises(InputError, match=r"wrong gradients on processors for layer4.0.conv2"):
-        choose_precision("bf16", CPU, "layer4.0.conv2")
+def test_layers_where_bf16_is_wrong_are_kept_in_float32() -> None:
+    names = ("layer4.0.conv2",)
+    assert choose_precision("bf16", CPU, names).exact == names
+    assert choose_precision("fp32", CPU, names).exact == ()
+    assert choose_precision("fp32", CPU).fabric == "32-true"
+    assert choose_precision("bf16", CPU).fabric == "bf16-mixed"
+    network = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.Conv3d(2, 2, 3, padding=1))
+    keep_exact(network, ("1",))
+    images = torch.randn(1, 1, 2, 2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        first = network[0](images)
+        assert first.dtype == torch.bfloat16
+        assert network(images).dtype == torch.float32
+        # Behind the layer, autocast goes on.
+        assert network[0](images).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError):
+        network[1](torch.randn(1, 5, 2, 2, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network[0](images).dtype == torch.bfloat16
+
+
+def test_an_adapted_layer_overhangs_as_a_whole() -> None:
+    network = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.Conv3d(2, 2, 1))
+    adapt(network, "lora")
+    assert find_overhang(network, torch.zeros(1, 1, 2, 3, 3)) == ("0",)
 
 
 def test_images_are_arranged_as_the_precision_says() -> None:

@@ -1,6 +1,6 @@
 """One fit: a recipe under its protocol, from a cohort to a run folder."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import lightning_fabric
@@ -158,7 +158,7 @@ def _begin(
     write_text(run.cohort_file, write_table_text(plan.cohort.table.drop(columns=["path"])))
     write_text(run.splits_file, write_table_text(splits))
     environment = describe_environment()
-    environment["precision"] = {"dtype": precision.dtype, "channels_last": precision.channels_last}
+    environment["precision"] = asdict(precision)
     environment["threads"] = torch.get_num_threads()
     environment["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     write_json(run.environment_file, environment)

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ import lightning_fabric
 import torch
 from torch import nn
 
-from braintune.errors import InputError
+from braintune.adapters.adapter import adapted_layers
 
 # glibc's mallopt: the names of the two parameters, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -24,10 +25,12 @@ class Precision:
     Attributes:
         dtype: ``"bf16"`` runs convolutions and matrix products in bfloat16, ``"fp32"`` none.
         channels_last: Whether channels are next to each other in memory.
+        exact: Names of layers that run in float32 whatever the others do; see `find_overhang`.
     """
 
     dtype: Literal["fp32", "bf16"]
     channels_last: bool
+    exact: tuple[str, ...] = ()
 
     @property
     def fabric(self) -> Literal["bf16-mixed", "32-true"]:
@@ -59,7 +62,7 @@ class Precision:
 
 
 def choose_precision(
-    wanted: Literal["auto", "fp32", "bf16"], device: torch.device, overhanging: str | None = None
+    wanted: Literal["auto", "fp32", "bf16"], device: torch.device, overhanging: Sequence[str] = ()
 ) -> Precision:
     """Take what was asked for, or bfloat16 where the hardware multiplies it natively.
 
@@ -69,31 +72,20 @@ def choose_precision(
     Args:
         wanted: What the recipe says.
         device: Where the network computes.
-        overhanging: The name of a convolution that `find_overhang` found, if it will be trained.
-
-    Raises:
-        InputError: If bfloat16 is asked for where it would give wrong gradients.
+        overhanging: The layers that `find_overhang` found, if the network will be trained.
     """
     is_cpu = device.type == "cpu"
-    if is_cpu and overhanging is not None:
-        if wanted == "bf16":
-            msg = (
-                f"train.precision bf16 gives wrong gradients on processors for {overhanging}, whose"
-                " input is smaller than its kernel. Set it to auto or fp32, or enlarge"
-                " prepare.shape."
-            )
-            raise InputError(msg)
-        return Precision("fp32", channels_last=True)
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported()
     else:
         native = is_cpu and _multiplies_bf16()
     dtype = wanted if wanted != "auto" else ("bf16" if native else "fp32")
-    return Precision(dtype, channels_last=device.type in {"cpu", "cuda"})
+    exact = tuple(overhanging) if is_cpu and dtype == "bf16" else ()
+    return Precision(dtype, channels_last=device.type in {"cpu", "cuda"}, exact=exact)
 
 
-def find_overhang(network: nn.Module, images: torch.Tensor) -> str | None:
-    """The first convolution whose input is smaller than its kernel, which bfloat16 gets wrong.
+def find_overhang(network: nn.Module, images: torch.Tensor) -> tuple[str, ...]:
+    """The layers with a convolution whose input is smaller than its kernel.
 
     oneDNN's bfloat16 weight gradient of such convolutions holds memory that nobody wrote (torch
     2.13 on AVX-512 processors; `tests/fitting/test_precision.py` shows it): no error is raised, and
@@ -102,8 +94,12 @@ def find_overhang(network: nn.Module, images: torch.Tensor) -> str | None:
     Args:
         network: On any device; on ``meta`` nothing is computed.
         images: An input, of shape (batch, channels, x, y, z).
+
+    Returns:
+        Their names; of an adapted layer, the name of the whole.
     """
-    found: list[str] = []
+    found: dict[str, None] = {}
+    adapted = adapted_layers(network)
 
     def look(name: str, layer: nn.modules.conv._ConvNd, inputs: tuple[torch.Tensor, ...]) -> None:
         reach = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
@@ -112,7 +108,8 @@ def find_overhang(network: nn.Module, images: torch.Tensor) -> str | None:
         if any(n < r for n, r in zip(sizes, reach, strict=True)) or (
             padded and any(k % 2 == 0 for k in layer.kernel_size)
         ):
-            found.append(name)
+            whole = [outer for outer in adapted if name.startswith(f"{outer}.")]
+            found[whole[0] if whole else name] = None
 
     handles = [
         layer.register_forward_pre_hook(lambda layer, x, name=name: look(name, layer, x))
@@ -123,7 +120,31 @@ def find_overhang(network: nn.Module, images: torch.Tensor) -> str | None:
         network.eval()(images)
     for handle in handles:
         handle.remove()
-    return found[0] if found else None
+    return tuple(found)
+
+
+def keep_exact(network: nn.Module, names: Sequence[str]) -> None:
+    """Let layers of a network run in float32 where autocast would run them in bfloat16."""
+    for name in names:
+        island = _Float32Island()
+        layer = network.get_submodule(name)
+        layer.register_forward_pre_hook(island.enter)
+        layer.register_forward_hook(island.leave, always_call=True)
+
+
+class _Float32Island:
+    """Turns autocast off while one layer runs."""
+
+    def __init__(self) -> None:
+        self._left: list[torch.autocast] = []
+
+    def enter(self, _: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        self._left.append(torch.autocast(given[0].device.type, enabled=False))
+        self._left[-1].__enter__()
+        return tuple(tensor.float() for tensor in given)
+
+    def leave(self, *_: object) -> None:
+        self._left.pop().__exit__(None, None, None)
 
 
 def make_fabric(precision: Precision, device: str, devices: int = 1) -> lightning_fabric.Fabric:

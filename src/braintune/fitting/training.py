@@ -33,7 +33,7 @@ from braintune.fitting.inference import predict_rows, swapped
 from braintune.fitting.interrupt import StopRequest
 from braintune.fitting.network import Network, make_network
 from braintune.fitting.optimiser import make_optimiser
-from braintune.fitting.precision import Precision
+from braintune.fitting.precision import Precision, keep_exact
 from braintune.fitting.schedule import lr_factor
 from braintune.imaging.augment import STRENGTHS, augment
 from braintune.imaging.loader import ScanLoader
@@ -113,6 +113,7 @@ class FoldTrainer:
         # Every fold starts from the same weights, so that frozen parts are the same in all.
         torch.manual_seed(derive_seed(recipe.seed, "start"))
         network = make_network(recipe, task)
+        keep_exact(network, machinery.precision.exact)
         machinery.precision.arrange_kernels(network)
         self.network: Network = network.to(machinery.fabric.device)
         optimiser = make_optimiser(self.network, recipe.train)
