@@ -11,6 +11,8 @@ and what is left is a 1×1×1 convolution.
 | transposed convolution | (in, out / groups, k, …) | in | out / groups · k · … |
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -82,8 +84,16 @@ def compute(layer: nn.Module, x: torch.Tensor, weight: torch.Tensor) -> torch.Te
     return layer._conv_forward(x, weight, bias)
 
 
+def _unchanged(few: torch.Tensor) -> torch.Tensor:
+    return few
+
+
 def compute_product(
-    layer: nn.Module, x: torch.Tensor, left: torch.Tensor, right: torch.Tensor
+    layer: nn.Module,
+    x: torch.Tensor,
+    left: torch.Tensor,
+    right: torch.Tensor,
+    between: Callable[[torch.Tensor], torch.Tensor] = _unchanged,
 ) -> torch.Tensor:
     """What a layer with the weight left · right and no bias puts out, by way of few channels.
 
@@ -92,9 +102,10 @@ def compute_product(
         x: Its input.
         left: Shape (rows, rank).
         right: Shape (rank, columns).
+        between: What is done to the few channels, such as an activation.
     """
     if isinstance(layer, nn.Linear):
-        return F.linear(F.linear(x, right), left)
+        return F.linear(between(F.linear(x, right)), left)
     assert isinstance(layer, _ConvNd)
     kernels = right.unflatten(1, layer.weight.shape[1:])
     ones, pointwise = [1] * (kernels.ndim - 2), _POINTWISE[kernels.ndim - 2]
@@ -104,8 +115,8 @@ def compute_product(
     if isinstance(layer, _ConvTransposeNd):
         thin = left.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
         few = pointwise(x, thin.reshape(*thin.shape, *ones), groups=layer.groups)
-        return _transposed(layer, few, kernels, None)
-    few = layer._conv_forward(x, kernels, None)
+        return _transposed(layer, between(few), kernels, None)
+    few = between(layer._conv_forward(x, kernels, None))
     return pointwise(few, left.reshape(*left.shape, *ones), groups=layer.groups)
 
 
