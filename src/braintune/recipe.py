@@ -108,6 +108,7 @@ class TrainRecipe(Section):
     batch_size: PositiveInt = 8
     accumulate: PositiveInt = 1
     lr: PositiveFloat = 3e-4
+    layer_decay: float | None = Field(None, gt=0, le=1)
     weight_decay: NonNegativeFloat = 0.01
     warmup: float = Field(0.1, ge=0, lt=1)
     schedule: Literal["cosine", "constant"] = "cosine"

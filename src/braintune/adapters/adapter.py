@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
+from braintune.errors import InputError
 from braintune.registry import Registry, parse
 
 NORMS: tuple[type[nn.Module], ...] = (
@@ -49,6 +50,7 @@ class AdapterEntry:
         apply: Makes a network trainable in its way, in place, and returns the names of the layers
             that it adapted.
         starts_as_backbone: Whether the adapted network computes at first what the backbone did.
+        head_kind: The kind of head that belongs to the method, whatever the task's own is.
     """
 
     name: str
@@ -59,6 +61,7 @@ class AdapterEntry:
     options: type[AdapterOptions]
     apply: Callable[[nn.Module, Any], list[str]]
     starts_as_backbone: bool = True
+    head_kind: Literal["mlp"] | None = None
 
 
 ADAPTERS: Registry[AdapterEntry] = Registry("adapter", "braintune.adapters")
@@ -116,7 +119,8 @@ def adapt(network: nn.Module, name: str, options: dict[str, Any] | None = None) 
         The names of the layers that were adapted.
 
     Raises:
-        InputError: If there is no such adapter or option, or it matches no layer.
+        InputError: If there is no such adapter or option, it matches no layer, or statistics are to
+            be estimated anew where none are kept.
 
     Example:
         >>> network = nn.Sequential(nn.Conv3d(1, 4, 3), nn.ReLU(), nn.Conv3d(4, 4, 1))
@@ -129,6 +133,12 @@ def adapt(network: nn.Module, name: str, options: dict[str, Any] | None = None) 
     names = ADAPTERS.get(name).apply(network, checked)
     if checked.norms == "affine":
         train_norms(network)
+    if checked.norms == "recalibrate" and not norms_with_statistics(network):
+        msg = (
+            f"'norms: recalibrate' needs batch norms that keep their statistics under {name}, but"
+            " the network has none."
+        )
+        raise InputError(msg)
     return names
 
 
@@ -213,9 +223,25 @@ def set_training(network: nn.Module) -> None:
     backbone would change with every batch it sees.
     """
     network.train()
-    for _, norm in norms_of(network):
-        if _is_frozen(norm) or getattr(norm, "keeps_statistics", False):
-            norm.eval()
+    for norm in _norms_that_rest(network).values():
+        norm.eval()
+
+
+def norms_with_statistics(network: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
+    """The batch norms that compute with the statistics they have while the network trains."""
+    return {
+        name: norm
+        for name, norm in _norms_that_rest(network).items()
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None
+    }
+
+
+def _norms_that_rest(network: nn.Module) -> dict[str, nn.Module]:
+    return {
+        name: norm
+        for name, norm in norms_of(network)
+        if _is_frozen(norm) or getattr(norm, "keeps_statistics", False)
+    }
 
 
 def _is_frozen(module: nn.Module) -> bool:

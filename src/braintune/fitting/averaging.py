@@ -16,6 +16,10 @@ class MovingAverage:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._decay = decay
+        self.restart(network)
+
+    def restart(self, network: nn.Module) -> None:
+        """Begin again from the network as it is now."""
         self.steps = 0
         self.state = {k: v.detach().clone() for k, v in network.state_dict().items()}
 

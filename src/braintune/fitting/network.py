@@ -13,6 +13,8 @@ from braintune.models import backbone as backbones
 from braintune.models.backbone import InputShape, MapBackbone, build_backbone
 from braintune.models.weights.loading import find_weights, load_backbone
 from braintune.recipe import Recipe
+from braintune.registry import parse
+from braintune.tasks.head import HeadOptions
 from braintune.tasks.task import Task, make_task
 
 
@@ -65,7 +67,18 @@ def _assemble(backbone: backbones.Backbone, recipe: Recipe, task: Task) -> Netwo
     for parameter in new:
         # What starts at random must be learnt, whatever the adapter freezes.
         parameter.requires_grad_(True)
-    return Network(backbone, task.head(backbone.n_features))
+    return Network(backbone, _make_head(backbone.n_features, recipe, task))
+
+
+def _make_head(n_features: int, recipe: Recipe, task: Task) -> nn.Module:
+    """The task's head, below which a hidden layer is put if the adapter stands for one."""
+    options = parse(HeadOptions, recipe.task.options.get("head", {}), "task.head")
+    wanted = adapters.ADAPTERS.get(recipe.adapter.name).head_kind
+    if wanted in (None, options.kind):
+        return task.head(n_features)
+    return nn.Sequential(
+        nn.Linear(n_features, options.hidden), nn.ReLU(), task.head(options.hidden)
+    )
 
 
 def _parameters_that_weights_lack(

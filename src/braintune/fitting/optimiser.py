@@ -1,8 +1,15 @@
-"""AdamW over what trains: weight decay on weights, not on norms, biases and tokens."""
+"""AdamW over what trains: which parameters decay, and how fast each of them learns.
+
+Every group of parameters has its own ``factor`` of the learning rate, from its depth and from its
+adapter; the schedule moves all of them together.
+"""
 
 import torch
 from torch import nn
 
+from braintune.adapters.adapter import learning_rate_factors
+from braintune.errors import BraintuneError, InputError, listing
+from braintune.fitting.network import Network
 from braintune.recipe import TrainRecipe
 
 
@@ -10,16 +17,81 @@ def make_optimiser(network: nn.Module, recipe: TrainRecipe) -> torch.optim.AdamW
     """Make the optimiser; adapters must be in place already.
 
     Parameters of one dimension (norms, biases, scales) and embeddings of tokens are not decayed.
+
+    Args:
+        network: What trains; with `TrainRecipe.layer_decay` a `Network`.
+        recipe: Learning rate, weight decay and layer decay.
+
+    Raises:
+        InputError: If nothing trains.
     """
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+    depth = _depth_factors(network, recipe.layer_decay)
+    own = learning_rate_factors(network)
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             is_free = parameter.ndim <= 1 or name.endswith(("_token", "_embed"))
-            (free if is_free else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
+            factor = depth.get(name, 1.0) * own.get(name, 1.0)
+            groups.setdefault((is_free, factor), []).append(parameter)
+    if not groups:
+        raise InputError("No parameter of the network trains. Choose another adapter.")
     # One pass over the parameters instead of a dozen: several times faster for large networks.
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.lr, fused=True)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": groups[is_free, factor],
+                "weight_decay": 0.0 if is_free else recipe.weight_decay,
+                "factor": factor,
+                "lr": recipe.lr * factor,
+            }
+            for is_free, factor in sorted(groups)
+        ],
+        lr=recipe.lr,
+        fused=True,
+    )
+
+
+def _depth_factors(network: nn.Module, decay: float | None) -> dict[str, float]:
+    """Factors of the backbone's parameters, which fall by the decay for each group of layers.
+
+    As in ELECTRA (Clark et al. 2020, arXiv 2003.10555) and BEiT: the head has 1, the last group of
+    layers the decay, the first one its highest power. What spans layers, as some adapters do, is
+    in no group, and has 1.
+    """
+    if decay is None:
+        return {}
+    assert isinstance(network, Network)
+    groups = network.backbone.layer_groups()
+    return {
+        f"backbone.{name}": decay ** (len(groups) - number)
+        for number, group in enumerate(groups)
+        for name in group
+    }
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Let all groups learn at a rate, each times its own factor."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr * group["factor"]
+
+
+def demand_current(optimiser: torch.optim.Optimizer, network: nn.Module) -> None:
+    """Refuse an optimiser that was made before the network was adapted.
+
+    It would move parameters that are frozen or no longer there, and leave new ones where they are.
+
+    Raises:
+        BraintuneError: If what the optimiser moves is not what trains.
+    """
+    moved = {id(p) for group in optimiser.param_groups for p in group["params"]}
+    trained = {id(p): name for name, p in network.named_parameters() if p.requires_grad}
+    if moved == trained.keys():
+        return
+    missed = [name for key, name in trained.items() if key not in moved]
+    surplus = len(moved - trained.keys())
+    msg = (
+        "The optimiser was made before the network was adapted: it misses"
+        f" {listing(missed) or 'nothing'}, and moves {surplus} parameters that do not train. Adapt"
+        " the network first, then make the optimiser."
+    )
+    raise BraintuneError(msg)

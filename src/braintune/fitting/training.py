@@ -8,7 +8,7 @@ import lightning_fabric
 import numpy as np
 import torch
 
-from braintune.adapters.adapter import set_training
+from braintune.adapters.adapter import check_options, set_training
 from braintune.console import Progress
 from braintune.errors import BraintuneError, InterruptedFitError, listing
 from braintune.evaluation.splits import Fold
@@ -32,8 +32,9 @@ from braintune.fitting.checkpoint import (
 from braintune.fitting.inference import predict_rows, swapped
 from braintune.fitting.interrupt import StopRequest
 from braintune.fitting.network import Network, make_network
-from braintune.fitting.optimiser import make_optimiser
+from braintune.fitting.optimiser import demand_current, make_optimiser, set_learning_rate
 from braintune.fitting.precision import Precision, keep_exact
+from braintune.fitting.recalibration import recalibrate
 from braintune.fitting.schedule import lr_factor
 from braintune.imaging.augment import STRENGTHS, augment
 from braintune.imaging.loader import ScanLoader
@@ -164,6 +165,9 @@ class FoldTrainer:
             InterruptedFitError: If someone asked to stop; a checkpoint was written.
             BraintuneError: If the loss is no longer a number.
         """
+        demand_current(self._optimiser, self.network)
+        if self._state.step == 0:
+            self._recalibrate()
         while self._state.step < self.total_steps and not self._has_stalled():
             epoch = self._state.step // self._steps
             began = time.monotonic()
@@ -181,12 +185,38 @@ class FoldTrainer:
             bar.skip(left)
         self._take_kept_weights()
 
+    def _recalibrate(self) -> None:
+        """Estimate batch norms' statistics anew on the training rows, if the recipe says so.
+
+        Every process looks at all of the rows, so that all come to the same statistics.
+        """
+        adapter, machinery = self._recipe.adapter, self._machinery
+        if check_options(adapter.name, adapter.options).norms != "recalibrate":
+            return
+        rows = self._data.fold.train
+        # Batches of at least two scans: one alone may have a single value a channel.
+        count = steps_per_epoch(len(rows), max(2, self._train.batch_size))
+        batches = self._data.loader.batches(np.array_split(rows, count))
+        with machinery.fabric.autocast():
+            recalibrate(
+                self.network.backbone,
+                (
+                    machinery.precision.arrange(b.to(machinery.fabric.device).float())
+                    for b in batches
+                ),
+            )
+        if self._average is not None:
+            self._average.restart(self.network)
+
+    def _lr(self, step: int) -> float:
+        """The learning rate of a step, before the factors of groups of parameters."""
+        train = self._train
+        return train.lr * lr_factor(step, self.total_steps, train.warmup, train.schedule)
+
     def _step(self, parts: list[tuple[Rows, torch.Tensor]]) -> None:
         """One optimiser step, over one or more batches whose gradients add up."""
         step, fabric = self._state.step, self._machinery.fabric
-        factor = lr_factor(step, self.total_steps, self._train.warmup, self._train.schedule)
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._train.lr * factor
+        set_learning_rate(self._optimiser, self._lr(step))
         # Dropout draws from the global generator; seeded here, a resumed run draws the same.
         torch.manual_seed(
             derive_seed(self._recipe.seed, self._data.number, step, fabric.global_rank)
@@ -262,7 +292,7 @@ class FoldTrainer:
                 "epoch": epoch + 1,
                 "loss": state.epoch_loss / self._steps,
                 "validation_loss": loss,
-                "lr": self._optimiser.param_groups[0]["lr"],
+                "lr": self._lr(self._state.step - 1),
                 "seconds": round(seconds, 3),
             }
         )
