@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from braintune._version import __version__
 
 if TYPE_CHECKING:
-    from braintune.adapters.adapter import adapt, merge
+    from braintune.adapters.adapter import adapt, attach, detach, merge
+    from braintune.adapters.files import load_adapter, save_adapter
     from braintune.cohort.cohort import Cohort
     from braintune.cohort.read import read_cohort
     from braintune.fitting.fit import Execution, fit
@@ -31,12 +32,16 @@ _HOMES = {
     "Execution": "braintune.fitting.fit",
     "Recipe": "braintune.recipe",
     "adapt": "braintune.adapters.adapter",
+    "attach": "braintune.adapters.adapter",
+    "detach": "braintune.adapters.adapter",
     "fit": "braintune.fitting.fit",
+    "load_adapter": "braintune.adapters.files",
     "load_backbone": "braintune.models.weights.loading",
     "merge": "braintune.adapters.adapter",
     "predict": "braintune.fitting.predict",
     "prepare": "braintune.imaging.prepare",
     "read_cohort": "braintune.cohort.read",
+    "save_adapter": "braintune.adapters.files",
     "simulate": "braintune.synthesis.simulate",
     "write_report": "braintune.reporting.report",
 }
@@ -47,12 +52,16 @@ __all__ = [
     "Recipe",
     "__version__",
     "adapt",
+    "attach",
+    "detach",
     "fit",
+    "load_adapter",
     "load_backbone",
     "merge",
     "predict",
     "prepare",
     "read_cohort",
+    "save_adapter",
     "simulate",
     "write_report",
 ]

@@ -116,7 +116,7 @@ def test_registries_are_listed(braintune: Command) -> None:
     assert "channels" in braintune("models", "show", "sfcn").out
     adapters = json.loads(braintune("adapters", "--json").out)
     assert {a["name"] for a in adapters} >= {"full", "probe", "lora"}
-    assert "Conv3d" in braintune("adapters").out
+    assert "Conv1d" in braintune("adapters").out
     assert "resnet50" in braintune("models", "list").out
 
 

@@ -102,7 +102,13 @@ def test_the_tutorial_runs_in_order(workplace: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["use-it-from-python.md", "add-a-backbone-or-adapter.md", "use-published-weights.md"]
+    "page",
+    [
+        "adapt-a-network.md",
+        "add-a-backbone-or-adapter.md",
+        "use-it-from-python.md",
+        "use-published-weights.md",
+    ],
 )
 def test_python_runs_in_order(
     page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

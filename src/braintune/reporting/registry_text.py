@@ -15,17 +15,21 @@ from braintune.reporting.weights_text import record_summary
 
 def adapter_documents() -> list[dict[str, Any]]:
     """One document an adapter."""
-    entries = [ADAPTERS.get(name) for name in ADAPTERS.names()]
-    return [
-        {
-            "name": entry.name,
-            "summary": entry.summary,
-            "adapts": entry.adapts,
-            "options": {k: f.default for k, f in entry.options.model_fields.items()},
-            "paper": entry.paper,
-        }
-        for entry in entries
-    ]
+    return [adapter_document(name) for name in ADAPTERS.names()]
+
+
+def adapter_document(name: str) -> dict[str, Any]:
+    """An adapter, what it adapts and costs, and its options with their defaults."""
+    entry = ADAPTERS.get(name)
+    return {
+        "name": entry.name,
+        "summary": entry.summary,
+        "adapts": entry.adapts,
+        "cost": entry.cost,
+        "starts_as_backbone": entry.starts_as_backbone,
+        "options": entry.options().model_dump(mode="json"),
+        "paper": entry.paper,
+    }
 
 
 def backbone_documents() -> list[dict[str, Any]]:
