@@ -20,7 +20,10 @@ from braintune.adapters.adapter import (
 from braintune.adapters.counting import audit_parameters
 from braintune.errors import InputError
 
-NAMES = ADAPTERS.names()
+# Those that find nothing to train in some networks of one layer, which is an error; see
+# `test_freezing`.
+SELECTIVE = ["bias", "norm"]
+NAMES = [name for name in ADAPTERS.names() if name not in SELECTIVE]
 LOW_RANK = ["lora", "dora", "pissa", "olora", "rslora"]
 GEOMETRIES = {
     "linear": (lambda: nn.Linear(6, 8), (5, 6)),
@@ -206,7 +209,7 @@ def test_mistakes_name_the_nearest() -> None:
         check_options("lora", {"ranks": 3})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ADAPTERS.names())
 def test_entries_explain_themselves(name: str) -> None:
     entry = ADAPTERS.get(name)
     assert entry.summary
