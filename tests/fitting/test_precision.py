@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from braintune.adapters.adapter import adapt
-from braintune.fitting.precision import Precision, choose_precision, find_overhang, keep_exact
+from braintune.fitting.precision import (
+    Precision,
+    choose_precision,
+    find_depthwise,
+    find_overhang,
+    keep_exact,
+)
 from braintune.models.backbone import BACKBONES
 from models.test_backbones import tiny
 
@@ -112,6 +118,14 @@ def test_layers_where_bf16_is_wrong_are_kept_in_float32() -> None:
         network[1](torch.randn(1, 5, 2, 2, 2))
     with torch.autocast("cpu", torch.bfloat16):
         assert network[0](images).dtype == torch.bfloat16
+
+
+def test_depthwise_convolutions_are_found() -> None:
+    network = nn.Sequential(nn.Conv3d(4, 4, 3, groups=4), nn.Conv3d(4, 4, 3, groups=2))
+    assert find_depthwise(network) == ("0",)
+    assert find_depthwise(nn.Sequential(nn.Conv3d(1, 4, 3))) == ()
+    adapt(network, "lora")
+    assert find_depthwise(network) == ("0",)
 
 
 def test_an_adapted_layer_overhangs_as_a_whole() -> None:
