@@ -72,11 +72,11 @@ A training step and a forward pass of each backbone with a linear head: seconds 
 default precision and memory layout, with float32, and with the loop of MONAI's tutorials (float32,
 contiguous memory, `torch.optim.Adam`). Where MONAI has the architecture, its own network runs in
 that loop, else the same network as ours. braintune's steps also clip gradients. Each contender runs
-in a fresh process; contenders take turns, and the ratio is the median of the rounds, with its
-range. Networks with a decoder run without it.
+in a fresh process and contenders take turns. The ratio is the median of two or three rounds, with
+its range; without a range there was one round. Networks with a decoder run without it.
 
-bfloat16 is not taken where a convolution's input is smaller than its kernel, because it gives wrong
-gradients there; such rows say float32.
+Some layers run in float32 within bfloat16 networks: those whose input is smaller than their kernel,
+because bfloat16 gradients are wrong there, and depthwise ones, because it is faster.
 """
 
 
@@ -180,7 +180,8 @@ def _backbones(result: dict[str, Any]) -> str:
 
 
 def _ratio(ratio: dict[str, float]) -> str:
-    return f"{ratio['median']:g}× ({ratio['least']:g} to {ratio['most']:g})"
+    low, high = ratio["least"], ratio["most"]
+    return f"{ratio['median']:g}×" + (f" ({low:g} to {high:g})" if low < high else "")
 
 
 def _hardware(environment: dict[str, Any]) -> str:
