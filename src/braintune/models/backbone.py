@@ -179,8 +179,9 @@ def demand_multiple(name: str, shape: tuple[int, int, int], of: int | tuple[int,
     parts = (of,) * 3 if isinstance(of, int) else of
     if any(n % part for n, part in zip(shape, parts, strict=True)):
         nearest = [max(p, round(n / p) * p) for n, p in zip(shape, parts, strict=True)]
+        steps = of if isinstance(of, int) else list(of)
         msg = (
-            f"{name} needs a shape of multiples of {of}, not {list(shape)}."
+            f"{name} needs a shape of multiples of {steps}, not {list(shape)}."
             f" Set 'prepare: {{shape: {nearest}}}'."
         )
         raise InputError(msg)
