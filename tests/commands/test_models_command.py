@@ -9,8 +9,8 @@ import yaml
 from braintune.models import backbone as backbones
 from braintune.models.backbone import InputShape, build_backbone
 from braintune.models.weights.fetching import fetch
-from braintune.models.weights.library import file_of
 from braintune.models.weights.loading import load_backbone
+from braintune.models.weights.places import file_of
 from braintune.models.weights.record import (
     WEIGHTS,
     Conversion,

@@ -20,7 +20,7 @@ from braintune.errors import InputError
 from braintune.models.backbone import InputShape, build_backbone
 from braintune.models.weights import download as downloading
 from braintune.models.weights.fetching import fetch, hub_token
-from braintune.models.weights.library import demand_file, file_of, weights_folder
+from braintune.models.weights.places import demand_file, file_of, weights_folder
 from braintune.models.weights.record import Conversion, Source, WeightRecord
 from braintune.models.weights.tensors import read_facts, read_tensors
 

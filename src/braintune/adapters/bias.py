@@ -1,11 +1,9 @@
 """Only biases train, those of norms too (BitFit, Zaken et al. 2022)."""
 
-import re
-
 from torch import nn
 
 from braintune.adapters.adapter import ADAPTERS, NORMS, AdapterEntry, adapted_layers, freeze
-from braintune.adapters.targets import KINDS, TargetOptions
+from braintune.adapters.targets import KINDS, TargetOptions, choose_among
 from braintune.errors import InputError, listing
 
 
@@ -34,13 +32,10 @@ def _choose(network: nn.Module, options: BiasOptions) -> dict[str, nn.Module]:
         if _biases(layer) and not f"{name}.".startswith(inner)
     }
     types = tuple(layer_type for kind in options.kinds or () for layer_type in KINDS[kind])
-    first, last = options.depth
     chosen = {
         name: layer
-        for number, (name, layer) in enumerate(there.items())
-        if first <= (number + 0.5) / len(there) < last
-        and (options.kinds is None or isinstance(layer, types))
-        and (options.layers is None or re.search(options.layers, name))
+        for name, layer in choose_among(there, options).items()
+        if options.kinds is None or isinstance(layer, types)
     }
     if not chosen:
         msg = (

@@ -27,7 +27,7 @@ from braintune.adapters.kernels import (
     output_channels,
     weight_of,
 )
-from braintune.adapters.targets import find_layers, replace_layers
+from braintune.adapters.targets import ALL_KINDS, find_layers, replace_layers
 from braintune.errors import InputError
 
 BOTTLENECK_ADAPTS = "Linear, Conv1d to 3d and their transposes, with an activation between"
@@ -211,7 +211,7 @@ def apply_bottleneck(
     make: Callable[[nn.Module], AdapterLayer],
 ) -> list[str]:
     """Freeze a network but for what else trains, and put adapted layers into it."""
-    layers = find_layers(network, options, ("linear", "convolution", "transposed"))
+    layers = find_layers(network, options, ALL_KINDS)
     further = further_parameters(network, options.also, layers)
     freeze(network)
     for parameter in further:

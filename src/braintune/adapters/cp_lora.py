@@ -11,10 +11,10 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
-from braintune.adapters.adapter import ADAPTERS, AdapterEntry, freeze
+from braintune.adapters.adapter import ADAPTERS, AdapterEntry
 from braintune.adapters.kernels import weight_of
 from braintune.adapters.product import ProductLayer
-from braintune.adapters.targets import TargetOptions, find_layers, replace_layers
+from braintune.adapters.targets import TargetOptions, adapt_kernels
 
 
 class CPLoRAOptions(TargetOptions):
@@ -71,9 +71,7 @@ class CPLoRALayer(ProductLayer):
 
 def apply_cp_lora(network: nn.Module, options: CPLoRAOptions) -> list[str]:
     """Freeze a network and put updates in CP form beside its layers."""
-    layers = find_layers(network, options, ("linear", "convolution", "transposed"))
-    freeze(network)
-    return replace_layers(network, layers, lambda layer: CPLoRALayer(layer, options))
+    return adapt_kernels(network, options, lambda layer: CPLoRALayer(layer, options))
 
 
 ADAPTERS.add(

@@ -7,11 +7,11 @@ output is scaled, bias included, and `layers` chooses which.
 import torch
 from torch import nn
 
-from braintune.adapters.adapter import ADAPTERS, AdapterEntry, AdapterLayer, freeze
+from braintune.adapters.adapter import ADAPTERS, AdapterEntry, AdapterLayer
 from braintune.adapters.kernels import along_channels, bias_of, output_channels, weight_of
 from braintune.adapters.low_rank import spread_over_kernel
 from braintune.adapters.product import with_weight
-from braintune.adapters.targets import TargetOptions, find_layers, replace_layers
+from braintune.adapters.targets import TargetOptions, adapt_kernels
 
 
 class IA3Layer(AdapterLayer):
@@ -50,9 +50,7 @@ class IA3Layer(AdapterLayer):
 
 
 def _apply(network: nn.Module, options: TargetOptions) -> list[str]:
-    layers = find_layers(network, options, ("linear", "convolution", "transposed"))
-    freeze(network)
-    return replace_layers(network, layers, IA3Layer)
+    return adapt_kernels(network, options, IA3Layer)
 
 
 ADAPTERS.add(

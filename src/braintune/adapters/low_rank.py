@@ -22,7 +22,6 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
-from braintune.adapters.adapter import freeze
 from braintune.adapters.kernels import (
     along_channels,
     bias_of,
@@ -33,7 +32,7 @@ from braintune.adapters.kernels import (
 )
 from braintune.adapters.product import ProductLayer
 from braintune.adapters.starts import orthogonal_factors, principal_factors
-from braintune.adapters.targets import TargetOptions, find_layers, replace_layers
+from braintune.adapters.targets import TargetOptions, adapt_kernels
 
 _STARTS = {"principal": principal_factors, "orthogonal": orthogonal_factors}
 
@@ -155,6 +154,4 @@ def spread_over_kernel(
 
 def apply_low_rank(network: nn.Module, options: LowRankOptions) -> list[str]:
     """Freeze a network and put updates of low rank beside its layers."""
-    layers = find_layers(network, options, ("linear", "convolution", "transposed"))
-    freeze(network)
-    return replace_layers(network, layers, lambda layer: LowRankLayer(layer, options))
+    return adapt_kernels(network, options, lambda layer: LowRankLayer(layer, options))

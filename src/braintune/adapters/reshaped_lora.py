@@ -19,10 +19,10 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
-from braintune.adapters.adapter import ADAPTERS, AdapterEntry, AdapterLayer, freeze
+from braintune.adapters.adapter import ADAPTERS, AdapterEntry, AdapterLayer
 from braintune.adapters.kernels import compute, weight_of
 from braintune.adapters.product import with_weight
-from braintune.adapters.targets import TargetOptions, find_layers, replace_layers
+from braintune.adapters.targets import TargetOptions, adapt_kernels
 
 
 class ReshapedLoRAOptions(TargetOptions):
@@ -77,9 +77,7 @@ class ReshapedLoRALayer(AdapterLayer):
 
 def apply_reshaped_lora(network: nn.Module, options: ReshapedLoRAOptions) -> list[str]:
     """Freeze a network and give its reshaped weights updates of low rank."""
-    layers = find_layers(network, options, ("linear", "convolution", "transposed"))
-    freeze(network)
-    return replace_layers(network, layers, lambda layer: ReshapedLoRALayer(layer, options))
+    return adapt_kernels(network, options, lambda layer: ReshapedLoRALayer(layer, options))
 
 
 ADAPTERS.add(

@@ -4,8 +4,6 @@ The paper starts scales near one and shifts near zero at random; here they start
 that the start computes what the backbone did.
 """
 
-import re
-
 import torch
 from torch import nn
 
@@ -20,7 +18,13 @@ from braintune.adapters.adapter import (
 from braintune.adapters.ia3 import IA3Layer
 from braintune.adapters.kernels import along_channels, bias_of, weight_of
 from braintune.adapters.product import with_weight
-from braintune.adapters.targets import TargetOptions, find_layers, replace_layers
+from braintune.adapters.targets import (
+    ALL_KINDS,
+    TargetOptions,
+    choose_among,
+    find_layers,
+    replace_layers,
+)
 
 
 class SSFLayer(IA3Layer):
@@ -97,17 +101,11 @@ def _norms(network: nn.Module, options: TargetOptions) -> dict[str, nn.Module]:
         for name, norm in norms_of(network)
         if norm.weight is not None and not name.startswith(within)
     }
-    first, last = options.depth
-    return {
-        name: norm
-        for number, (name, norm) in enumerate(there.items())
-        if first <= (number + 0.5) / len(there) < last
-        and (options.layers is None or re.search(options.layers, name))
-    }
+    return choose_among(there, options)
 
 
 def _apply(network: nn.Module, options: TargetOptions) -> list[str]:
-    layers = find_layers(network, options, ("linear", "convolution", "transposed"))
+    layers = find_layers(network, options, ALL_KINDS)
     norms = _norms(network, options)
     freeze(network)
     return [*replace_layers(network, layers, SSFLayer), *replace_layers(network, norms, SSFNorm)]

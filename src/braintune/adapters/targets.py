@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 from torch import nn
 
-from braintune.adapters.adapter import AdapterLayer, AdapterOptions
+from braintune.adapters.adapter import AdapterLayer, AdapterOptions, freeze
 from braintune.adapters.kernels import CONVOLUTION, LINEAR, TRANSPOSED
 from braintune.errors import InputError, listing
 
@@ -17,6 +17,7 @@ KINDS: dict[Kind, tuple[type[nn.Module], ...]] = {
     "convolution": CONVOLUTION,
     "transposed": TRANSPOSED,
 }
+ALL_KINDS: tuple[Kind, ...] = tuple(KINDS)
 
 
 class TargetOptions(AdapterOptions):
@@ -68,13 +69,7 @@ def find_layers(
     kinds = [kind for kind in options.kinds or possible if kind in possible]
     types = tuple(layer_type for kind in kinds for layer_type in KINDS[kind])
     there = _layers_of(network, types)
-    first, last = options.depth
-    chosen = {
-        name: layer
-        for number, (name, layer) in enumerate(there.items())
-        if first <= (number + 0.5) / len(there) < last
-        and (options.layers is None or re.search(options.layers, name))
-    }
+    chosen = choose_among(there, options)
     if not chosen:
         wanted = ", ".join(kinds) or f"any of {', '.join(possible)}"
         names = listing(there) or f"no layer of the kinds {wanted}"
@@ -84,6 +79,17 @@ def find_layers(
         )
         raise InputError(msg)
     return chosen
+
+
+def choose_among(there: dict[str, nn.Module], options: TargetOptions) -> dict[str, nn.Module]:
+    """Of some layers in their order, those of the right depth and name."""
+    first, last = options.depth
+    return {
+        name: layer
+        for number, (name, layer) in enumerate(there.items())
+        if first <= (number + 0.5) / len(there) < last
+        and (options.layers is None or re.search(options.layers, name))
+    }
 
 
 def _layers_of(network: nn.Module, types: tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:
@@ -102,6 +108,22 @@ def _layers_of(network: nn.Module, types: tuple[type[nn.Module], ...]) -> dict[s
 
     look("", network)
     return found
+
+
+def adapt_kernels(
+    network: nn.Module, options: TargetOptions, make: Callable[[nn.Module], AdapterLayer]
+) -> list[str]:
+    """Freeze a network and put adapted layers in the place of those with a kernel.
+
+    Returns:
+        Their names.
+
+    Raises:
+        InputError: If no layer matches.
+    """
+    layers = find_layers(network, options, ALL_KINDS)
+    freeze(network)
+    return replace_layers(network, layers, make)
 
 
 def replace_layers(

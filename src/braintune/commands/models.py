@@ -109,7 +109,7 @@ def convert_weights(
     """
     from braintune.errors import InputError
     from braintune.models.weights.conversion import convert
-    from braintune.models.weights.library import file_of
+    from braintune.models.weights.places import file_of
 
     record = _record(name)
     if out is not None and out.suffix != ".safetensors":
@@ -131,7 +131,7 @@ def _record(name: str) -> "WeightRecord":
 def _tell(record: "WeightRecord", path: Path, as_json: bool) -> None:
     """Say where weights are, what their licence asks, and how a recipe takes them."""
     from braintune.console import say
-    from braintune.models.weights.library import file_of
+    from braintune.models.weights.places import file_of
     from braintune.reporting.weights_text import licence_text
 
     say(f"Licence of {record.name}: {licence_text(record)}. Cite {record.citation}.")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from braintune.models.weights.library import file_of, how_to_get
+from braintune.models.weights.places import file_of, how_to_get
 from braintune.models.weights.record import Source, WeightRecord
 
 

@@ -12,7 +12,7 @@ from braintune.errors import InputError
 from braintune.files import explained, make_folder
 from braintune.models.weights.conversion import convert
 from braintune.models.weights.download import Download, RefusedError, download
-from braintune.models.weights.library import file_of, how_to_get, weights_folder
+from braintune.models.weights.places import file_of, how_to_get, weights_folder
 from braintune.models.weights.record import Source, WeightRecord
 
 

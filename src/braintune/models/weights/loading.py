@@ -18,7 +18,7 @@ from braintune.models.weights.adaptation import (
     resize_table,
     sum_channels,
 )
-from braintune.models.weights.library import demand_file, file_of
+from braintune.models.weights.places import demand_file, file_of
 from braintune.models.weights.record import Adaptation, WeightRecord, find_record
 from braintune.models.weights.tensors import read_facts, read_tensors, write_tensors
 from braintune.registry import explain
