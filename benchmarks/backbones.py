@@ -31,8 +31,7 @@ from braintune.fitting.optimiser import make_optimiser
 from braintune.fitting.precision import (
     Precision,
     choose_precision,
-    find_depthwise,
-    find_overhang,
+    find_exact,
     keep_exact,
     keep_freed_memory,
     make_fabric,
@@ -183,8 +182,7 @@ def _precision(case: Case, contender: str) -> Precision:
     with torch.device("meta"):
         outline, images = ours(case), torch.empty(1, 1, *case.shape)
     wanted = "auto" if contender == "default" else "fp32"
-    exact = [*find_overhang(outline, images), *find_depthwise(outline)]
-    return choose_precision(wanted, device, exact)
+    return choose_precision(wanted, device, find_exact(outline, images))
 
 
 def _median(action: Callable[[], None], repeats: int) -> float:

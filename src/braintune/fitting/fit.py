@@ -20,8 +20,7 @@ from braintune.fitting.plan import FitPlan, plan_fit, refuse_equal_scans
 from braintune.fitting.precision import (
     Precision,
     choose_precision,
-    find_depthwise,
-    find_overhang,
+    find_exact,
     keep_freed_memory,
     make_fabric,
 )
@@ -105,8 +104,7 @@ def _precision(plan: FitPlan, execution: Execution) -> Precision:
         raise InputError(f"Unknown accelerator {execution.accelerator!r}. Available: {allowed}.")
     if execution.accelerator == "cuda" and not torch.cuda.is_available():
         raise InputError("There is no CUDA device here. Leave --accelerator out, or set it to cpu.")
-    network = outline(plan.recipe, plan.task)
-    exact = [*find_overhang(network, blank_images(plan.recipe)), *find_depthwise(network)]
+    exact = find_exact(outline(plan.recipe, plan.task), blank_images(plan.recipe))
     return choose_precision(plan.recipe.train.precision, _device(execution), exact)
 
 

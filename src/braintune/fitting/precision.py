@@ -25,8 +25,7 @@ class Precision:
     Attributes:
         dtype: ``"bf16"`` runs convolutions and matrix products in bfloat16, ``"fp32"`` none.
         channels_last: Whether channels are next to each other in memory.
-        exact: Names of layers that run in float32 whatever the others do; see `find_overhang` and
-            `find_depthwise`.
+        exact: Names of layers that run in float32 whatever the others do; see `find_exact`.
     """
 
     dtype: Literal["fp32", "bf16"]
@@ -81,8 +80,18 @@ def choose_precision(
     else:
         native = is_cpu and _multiplies_bf16()
     dtype = wanted if wanted != "auto" else ("bf16" if native else "fp32")
-    kept = tuple(dict.fromkeys(exact)) if is_cpu and dtype == "bf16" else ()
+    kept = tuple(exact) if is_cpu and dtype == "bf16" else ()
     return Precision(dtype, channels_last=device.type in {"cpu", "cuda"}, exact=kept)
+
+
+def find_exact(network: nn.Module, images: torch.Tensor) -> tuple[str, ...]:
+    """The layers that are better trained in float32 on processors: overhanging and depthwise ones.
+
+    Args:
+        network: On any device; on ``meta`` nothing is computed.
+        images: An input, of shape (batch, channels, x, y, z).
+    """
+    return tuple(dict.fromkeys([*find_overhang(network, images), *find_depthwise(network)]))
 
 
 def find_overhang(network: nn.Module, images: torch.Tensor) -> tuple[str, ...]:
