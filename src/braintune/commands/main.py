@@ -15,6 +15,7 @@ from braintune.commands import (
     prepare,
     report,
     simulate,
+    synthesize,
 )
 from braintune.commands.options import options_of_all
 from braintune.errors import BraintuneError
@@ -31,6 +32,7 @@ app.callback()(options_of_all)
 for command in (demo, simulate, check, prepare, fit, predict, report, audit, adapters):
     app.command(command.NAME, help=command.HELP)(command.run)
 app.add_typer(models.app, name="models")
+app.add_typer(synthesize.app, name="synthesize")
 
 
 def main() -> None:
