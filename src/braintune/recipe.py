@@ -12,7 +12,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -22,15 +21,11 @@ from pydantic import (
 
 from braintune.errors import InputError
 from braintune.registry import parse
+from braintune.section import Section as Section
+from braintune.training_recipe import TrainRecipe as TrainRecipe
 
 _LARGEST_RECIPE = 1_000_000
 _LARGEST_AXIS = 1024
-
-
-class Section(BaseModel):
-    """A part of a recipe: no unknown keys, no changes once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Choice(BaseModel):
@@ -99,28 +94,6 @@ class AdapterRecipe(Choice):
     """How the backbone is made trainable."""
 
     name: str = "full"
-
-
-class TrainRecipe(Section):
-    """The optimisation of one fold."""
-
-    epochs: PositiveInt = 60
-    batch_size: PositiveInt = 8
-    accumulate: PositiveInt = 1
-    lr: PositiveFloat = 3e-4
-    layer_decay: float | None = Field(None, gt=0, le=1)
-    weight_decay: NonNegativeFloat = 0.01
-    warmup: float = Field(0.1, ge=0, lt=1)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    clip: PositiveFloat | None = 1.0
-    ema: float | None = Field(None, gt=0, lt=1)
-    augment: Literal["none", "light", "standard", "heavy"] = "standard"
-    balance: Literal["none", "weights", "sampler"] = "none"
-    validation: float = Field(0.15, gt=0, lt=0.5)
-    keep: Literal["best", "last"] = "best"
-    patience: PositiveInt | None = None
-    flip_average: bool = False
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class CrossValidation(Section):
@@ -199,8 +172,8 @@ class Recipe(Section):
             InputError: If the file is missing, no YAML, or says something that a recipe can't.
         """
         values = read_yaml(Path(path))
-        for override in overrides or []:
-            _override(values, override)
+        for change in overrides or []:
+            override(values, change)
         try:
             return cls.parse(values)
         except InputError as error:
@@ -245,8 +218,8 @@ def change_preparation(
         InputError: If something is unknown.
     """
     values = recipe.prepare.model_dump() if recipe else {}
-    for override in overrides:
-        _override(values, override.removeprefix("prepare."))
+    for change in overrides:
+        override(values, change.removeprefix("prepare."))
     scans = recipe.scans.model_dump(exclude_none=True) if recipe else {}
     return (
         parse(ScansRecipe, {**scans, **filters}, "scans"),
@@ -254,20 +227,30 @@ def change_preparation(
     )
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    """Apply one ``a.b=c`` to nested values in place."""
-    path, equals, text = override.partition("=")
+def override(values: dict[str, Any], change: str) -> None:
+    """Apply one ``a.b=c`` to nested values in place.
+
+    Raises:
+        InputError: If it is not of that form.
+
+    Example:
+        >>> values = {"train": {"lr": 0.1}}
+        >>> override(values, "train.lr=0.2")
+        >>> values
+        {'train': {'lr': 0.2}}
+    """
+    path, equals, text = change.partition("=")
     if not equals or not path:
-        raise InputError(f"--set {override!r} must look like section.key=value.")
+        raise InputError(f"--set {change!r} must look like section.key=value.")
     *sections, key = path.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise InputError(f"--set {override!r}: {section!r} is a value, not a section.")
+            raise InputError(f"--set {change!r}: {section!r} is a value, not a section.")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise InputError(f"--set {override!r}: {text!r} is not a YAML value.") from None
+        raise InputError(f"--set {change!r}: {text!r} is not a YAML value.") from None
     if len(sections) == 1 and key == _CHOOSERS.get(sections[0]) and value != values.get(key):
         _forget_options(sections[0], values, value)
     values[key] = value
