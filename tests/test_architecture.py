@@ -25,6 +25,8 @@ ROOMS = [
     "parallel",
     "run",
     "recipe",
+    "training_recipe",
+    "section",
     "registry",
     "console",
     "files",
