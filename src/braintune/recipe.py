@@ -102,7 +102,7 @@ class CrossValidation(Section):
     kind: Literal["cross-validation"] = "cross-validation"
     folds: int = Field(5, ge=2)
     group: str = "participant_id"
-    stratify: list[str] = []
+    stratify: list[str] = Field([])
 
 
 class HoldOut(Section):
@@ -110,9 +110,9 @@ class HoldOut(Section):
 
     kind: Literal["hold-out"] = "hold-out"
     column: str = "split"
-    test: list[str] = ["test"]
+    test: list[str] = Field(["test"])
     group: str = "participant_id"
-    stratify: list[str] = []
+    stratify: list[str] = Field([])
 
 
 class LeaveOneSiteOut(Section):
@@ -121,7 +121,7 @@ class LeaveOneSiteOut(Section):
     kind: Literal["leave-one-site-out"] = "leave-one-site-out"
     site: str = "site"
     group: str = "participant_id"
-    stratify: list[str] = []
+    stratify: list[str] = Field([])
 
 
 # The key that chooses in each section that holds an entry's own options.

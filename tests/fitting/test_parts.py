@@ -102,7 +102,7 @@ def test_the_average_follows_the_network() -> None:
     with torch.no_grad():
         net[0].weight += 1
     for _ in range(200):
-        average.update(net)
+        average.after_step(net)
     assert torch.allclose(average.state["0.weight"], start + 1, atol=1e-3)
     expected = copy.deepcopy(net.state_dict())
     with swapped(net, average.state):

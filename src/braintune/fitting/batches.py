@@ -1,6 +1,7 @@
 """Which scans make up each training step: a pure function of seed and epoch."""
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -52,3 +53,58 @@ def stratum_weights(strata: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     counts = np.bincount(strata)
     present = (counts > 0).sum()
     return np.where(counts > 0, len(strata) / (present * np.maximum(counts, 1)), 0.0)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process takes of a batch.
+
+    Attributes:
+        rows: The scans.
+        partners: The scan that each may be mixed with, of the same batch.
+    """
+
+    rows: Rows
+    partners: Rows
+
+    @property
+    def loaded(self) -> Rows:
+        """All scans that are needed, each once, those of `rows` first.
+
+        Example:
+            >>> Share(np.array([3, 5]), np.array([8, 3])).loaded.tolist()
+            [3, 5, 8]
+        """
+        known = set(self.rows.tolist())
+        new = dict.fromkeys(row for row in self.partners.tolist() if row not in known)
+        return np.concatenate([self.rows, np.array(list(new), dtype=self.rows.dtype)])
+
+    @property
+    def own(self) -> list[int]:
+        """Where the scans are among `loaded`."""
+        return list(range(len(self.rows)))
+
+    @property
+    def others(self) -> list[int]:
+        """Where their partners are among `loaded`."""
+        place = {row: index for index, row in enumerate(self.loaded.tolist())}
+        return [place[row] for row in self.partners.tolist()]
+
+
+def share_batch(batch: Rows, seed: int | None, rank: int, world: int) -> Share:
+    """What a process takes of a batch.
+
+    Partners are dealt over the whole batch, so that several processes mix what one would.
+
+    Args:
+        batch: All scans of the batch.
+        seed: Of the partners; None gives each scan itself.
+        rank: The process.
+        world: How many processes there are.
+
+    Example:
+        >>> share_batch(np.array([3, 5, 8, 9]), None, 1, 2).rows.tolist()
+        [5, 9]
+    """
+    partners = batch if seed is None else np.random.default_rng(seed).permutation(batch)
+    return Share(batch[rank::world], partners[rank::world])

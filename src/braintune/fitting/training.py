@@ -1,23 +1,21 @@
 """Training the network of one fold, step by step, so that it can stop anywhere and go on."""
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
-import lightning_fabric
 import numpy as np
 import torch
 
-from braintune.adapters.adapter import check_options, set_training
+from braintune.adapters.adapter import check_options
 from braintune.console import Progress
-from braintune.errors import BraintuneError, InterruptedFitError, listing
-from braintune.evaluation.splits import Fold
+from braintune.errors import InterruptedFitError
 from braintune.files import write_lines
-from braintune.fitting.averaging import MovingAverage
+from braintune.fitting.averaging import LastEpochs, MovingAverage, WeightAverage
 from braintune.fitting.batches import (
     Rows,
+    Share,
     derive_seed,
     epoch_rows,
+    share_batch,
     steps_per_epoch,
     stratum_weights,
 )
@@ -29,63 +27,18 @@ from braintune.fitting.checkpoint import (
     moving_state,
     save_checkpoint,
 )
+from braintune.fitting.failures import all_finite, failed
 from braintune.fitting.inference import predict_rows, swapped
-from braintune.fitting.interrupt import StopRequest
+from braintune.fitting.machinery import FoldData as FoldData
+from braintune.fitting.machinery import Machinery as Machinery
 from braintune.fitting.network import Network, make_network
-from braintune.fitting.optimiser import demand_current, make_optimiser, set_learning_rate
-from braintune.fitting.precision import Precision, keep_exact
+from braintune.fitting.optimiser import demand_current
+from braintune.fitting.precision import keep_exact
 from braintune.fitting.recalibration import recalibrate
 from braintune.fitting.schedule import lr_factor
-from braintune.imaging.augment import STRENGTHS, augment
-from braintune.imaging.loader import ScanLoader
+from braintune.fitting.stepping import Stepper
 from braintune.recipe import Recipe
 from braintune.tasks.task import FloatArray, Task
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """What a fold learns from.
-
-    Attributes:
-        loader: Reads scans by their row.
-        truth: The encoded target of every row.
-        fold: Which rows train, validate and test.
-        number: The fold's number, from 0.
-    """
-
-    loader: ScanLoader
-    truth: FloatArray
-    fold: Fold
-    number: int
-
-
-@dataclass(frozen=True)
-class Machinery:
-    """Where and how a fold trains; none of it changes what is learnt.
-
-    Attributes:
-        fabric: Devices and processes.
-        precision: Number format and memory layout.
-        folder: Where the checkpoint to go on from lies, and the history for who watches.
-        every: Seconds between checkpoints.
-        stop: Whether someone asked to stop.
-    """
-
-    fabric: lightning_fabric.Fabric
-    precision: Precision
-    folder: Path
-    every: float
-    stop: StopRequest
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file to go on from."""
-        return self.folder / "checkpoint.pt"
-
-    @property
-    def history(self) -> Path:
-        """One line of JSON an epoch, written as training goes."""
-        return self.folder / "history.jsonl"
 
 
 class FoldTrainer:
@@ -110,18 +63,14 @@ class FoldTrainer:
         self._strata[data.fold.train] = task.strata(data.truth[data.fold.train])
         self._step_size = recipe.train.batch_size * recipe.train.accumulate
         self._steps = steps_per_epoch(len(data.fold.train), self._step_size)
-        self._strength = STRENGTHS[recipe.train.augment]
         # Every fold starts from the same weights, so that frozen parts are the same in all.
         torch.manual_seed(derive_seed(recipe.seed, "start"))
         network = make_network(recipe, task)
         keep_exact(network, machinery.precision.exact)
         machinery.precision.arrange_kernels(network)
         self.network: Network = network.to(machinery.fabric.device)
-        optimiser = make_optimiser(self.network, recipe.train)
-        self._wrapped, self._optimiser = machinery.fabric.setup(self.network, optimiser)
-        ema = recipe.train.ema
-        self._average = MovingAverage(self.network, ema) if ema else None
-        self._weights = self._loss_weights()
+        self._stepper = Stepper(recipe, task, data, machinery, self.network, self._loss_weights())
+        self._average = self._make_average()
         self._state = Checkpoint()
         self._saved = time.monotonic()
 
@@ -150,11 +99,9 @@ class FoldTrainer:
         if found is None:
             return 0
         load_moving_state(self.network, found.trained)
-        self._optimiser.load_state_dict(found.optimiser)
-        if self._average is not None and found.average is not None:
-            self._average.steps = found.average_steps
-            for key, value in found.average.items():
-                self._average.state[key].copy_(value)
+        self._stepper.optimiser.load_state_dict(found.optimiser)
+        if self._average is not None:
+            self._average.restore(self.network, found.average, found.average_steps)
         self._state = found
         return found.step
 
@@ -165,17 +112,22 @@ class FoldTrainer:
             InterruptedFitError: If someone asked to stop; a checkpoint was written.
             BraintuneError: If the loss is no longer a number.
         """
-        demand_current(self._optimiser, self.network)
+        demand_current(self._stepper.optimiser, self.network)
         if self._state.step == 0:
             self._recalibrate()
         while self._state.step < self.total_steps and not self._has_stalled():
             epoch = self._state.step // self._steps
             began = time.monotonic()
-            batches = self._epoch_batches(epoch)[self._state.step % self._steps :]
-            flat = [rows for step in batches for rows in step]
+            steps = self._epoch_shares(epoch)[self._state.step % self._steps :]
+            flat = [share.loaded for shares in steps for share in shares]
             images = self._data.loader.batches(flat, held=self._train.accumulate)
-            for step_rows in batches:
-                self._step([(rows, next(images)) for rows in step_rows])
+            for shares in steps:
+                parts = [(share, next(images)) for share in shares]
+                step = self._state.step
+                self._state.epoch_loss += self._stepper.take(step, self._lr(step), parts)
+                self._state.step += 1
+                if self._average is not None:
+                    self._average.after_step(self.network)
                 bar.advance(note=self._note(epoch))
                 if self._state.step % self._steps:
                     self._pause()
@@ -211,78 +163,39 @@ class FoldTrainer:
     def _lr(self, step: int) -> float:
         """The learning rate of a step, before the factors of groups of parameters."""
         train = self._train
-        return train.lr * lr_factor(step, self.total_steps, train.warmup, train.schedule)
-
-    def _step(self, parts: list[tuple[Rows, torch.Tensor]]) -> None:
-        """One optimiser step, over one or more batches whose gradients add up."""
-        step, fabric = self._state.step, self._machinery.fabric
-        set_learning_rate(self._optimiser, self._lr(step))
-        # Dropout draws from the global generator; seeded here, a resumed run draws the same.
-        torch.manual_seed(
-            derive_seed(self._recipe.seed, self._data.number, step, fabric.global_rank)
+        return train.lr * lr_factor(
+            step, self.total_steps, train.warmup, train.schedule, train.power
         )
-        set_training(self._wrapped)
-        total = 0.0
-        for index, (rows, images) in enumerate(parts):
-            loss = self._loss(rows, images) / len(parts)
-            with fabric.no_backward_sync(self._wrapped, enabled=index < len(parts) - 1):
-                fabric.backward(loss)
-            total += float(loss.detach())
-        norm = fabric.clip_gradients(
-            self._wrapped,
-            self._optimiser,
-            max_norm=self._train.clip or float("inf"),
-            error_if_nonfinite=False,
-        )
-        if not np.isfinite([total, float(norm or 0.0)]).all():
-            raise BraintuneError(self._not_a_number(step, parts))
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
-        if self._average is not None:
-            self._average.update(self.network)
-        self._state.step += 1
-        self._state.epoch_loss += total
 
-    def _loss(self, rows: Rows, images: torch.Tensor) -> torch.Tensor:
-        device = self._machinery.fabric.device
-        batch = images.to(device, non_blocking=True).float()
-        if self._strength is not None:
-            parts = (self._recipe.seed, self._data.number, self._state.step)
-            seeds = [derive_seed(*parts, int(row)) for row in rows]
-            batch = augment(batch, seeds, self._strength)
-        outputs = self._wrapped(self._machinery.precision.arrange(batch))
-        truth = torch.as_tensor(self._data.truth[rows], dtype=torch.float32, device=device)
-        losses = self._task.loss(outputs.float(), truth)
-        if self._weights is not None:
-            losses = losses * torch.as_tensor(
-                self._weights[self._strata[rows]], dtype=torch.float32, device=device
-            )
-        return losses.mean()
-
-    def _epoch_batches(self, epoch: int) -> list[list[Rows]]:
+    def _epoch_shares(self, epoch: int) -> list[list[Share]]:
         """For each step of an epoch, this process's share of each of its batches."""
         fold, fabric = self._data.fold, self._machinery.fabric
-        seed = derive_seed(self._recipe.seed, self._data.number, "epoch", epoch)
+        seeds = (self._recipe.seed, self._data.number, "epoch", epoch)
         balanced = self._train.balance == "sampler"
-        rows = epoch_rows(fold.train, self._strata[fold.train], balanced, seed)
+        rows = epoch_rows(fold.train, self._strata[fold.train], balanced, derive_seed(*seeds))
         steps = [rows[i * self._step_size : (i + 1) * self._step_size] for i in range(self._steps)]
         return [
             [
-                part[fabric.global_rank :: fabric.world_size]
-                for part in np.array_split(step, -(-len(step) // self._train.batch_size))
+                share_batch(
+                    batch,
+                    derive_seed(*seeds, step, number) if self._train.mixes else None,
+                    fabric.global_rank,
+                    fabric.world_size,
+                )
+                for number, batch in enumerate(
+                    np.array_split(of_step, -(-len(of_step) // self._train.batch_size))
+                )
             ]
-            for step in steps
+            for step, of_step in enumerate(steps)
         ]
 
     def _end_epoch(self, epoch: int, seconds: float) -> None:
         """Validate, note the epoch, and keep its weights if they are the best so far."""
+        state = self._state
+        if self._average is not None:
+            self._average.after_epoch(self.network, left=self._train.epochs - 1 - epoch)
         with swapped(self.network, self._average.state if self._average else None):
-            outputs = self.outputs(self._data.fold.validation)
-            state = self._state
-            truth = torch.as_tensor(
-                self._data.truth[self._data.fold.validation], dtype=torch.float32
-            )
-            loss = float(self._task.loss(outputs, truth).mean())
+            loss = self._validation_loss(epoch)
             if loss < state.best_loss:
                 state.best_loss, state.best_epoch = loss, epoch + 1
                 if self._keeps_best:
@@ -301,10 +214,28 @@ class FoldTrainer:
             # All of it each time: a resumed fit does some epochs again.
             write_lines(self._machinery.history, state.history)
 
+    def _validation_loss(self, epoch: int) -> float:
+        """The mean loss of the validation rows.
+
+        Raises:
+            BraintuneError: If it is no number.
+        """
+        rows = self._data.fold.validation
+        truth = torch.as_tensor(self._data.truth[rows], dtype=torch.float32)
+        losses = self._task.loss(self.outputs(rows), truth)
+        if not all_finite([losses]):
+            bad = rows[~torch.isfinite(losses).numpy()]
+            raise failed(
+                f"After epoch {epoch + 1} (step {self._state.step}) of fold"
+                f" {self._data.fold.name} the validation loss is no number",
+                [self._data.loader.scan_ids[row] for row in bad],
+            )
+        return float(losses.mean())
+
     def outputs(self, rows: Rows) -> torch.Tensor:
         """The network's outputs for some rows, of shape (rows, outputs)."""
         return predict_rows(
-            self._wrapped,
+            self._stepper.wrapped,
             self._data.loader,
             rows.tolist(),
             self._machinery.fabric,
@@ -332,10 +263,15 @@ class FoldTrainer:
     def _save(self) -> None:
         state = self._state
         state.trained = moving_state(self.network)
-        state.optimiser = self._optimiser.state_dict()
+        if not all_finite(state.trained.values()):
+            raise failed(
+                f"After step {state.step} of fold {self._data.fold.name} the weights are no numbers"
+            )
+        state.optimiser = self._stepper.optimiser.state_dict()
         if self._average is not None:
-            names = state.trained.keys()
-            state.average = {name: self._average.state[name] for name in names}
+            averaged = self._average.state
+            if averaged is not None:
+                state.average = {name: averaged[name] for name in state.trained}
             state.average_steps = self._average.steps
         if self._machinery.fabric.is_global_zero:
             save_checkpoint(self._machinery.checkpoint, state)
@@ -351,31 +287,29 @@ class FoldTrainer:
         return patience is not None and len(self.history) > 0 and stale >= patience
 
     def _take_kept_weights(self) -> None:
-        kept: State | None = self._average.state if self._average else None
+        kept = self._average.state if self._average else None
         if self._keeps_best:
             kept = self._state.best
         if kept is not None:
             self.network.load_state_dict({**self.network.state_dict(), **kept})
 
     def _loss_weights(self) -> FloatArray | None:
+        """How much each scan's loss counts; only those of training rows are ever used."""
         if self._train.balance != "weights":
             return None
-        return stratum_weights(self._strata[self._data.fold.train])
+        return stratum_weights(self._strata[self._data.fold.train])[self._strata]
+
+    def _make_average(self) -> WeightAverage | None:
+        train = self._train
+        if train.average_last is not None:
+            return LastEpochs(train.average_last)
+        return MovingAverage(self.network, train.ema) if train.ema else None
 
     def _note(self, epoch: int) -> str:
         done = self._state.step % self._steps or self._steps
         loss = f" loss {self._state.epoch_loss / done:.3f}" if self._state.epoch_loss else ""
         seen = f" validation {self.history[-1]['validation_loss']:.3f}" if self.history else ""
         return f"fold {self._data.fold.name} epoch {epoch + 1}{loss}{seen}"
-
-    def _not_a_number(self, step: int, parts: list[tuple[Rows, torch.Tensor]]) -> str:
-        rows = [int(row) for part, _ in parts for row in part]
-        scans = listing(self._data.loader.scan_ids[row] for row in rows)
-        return (
-            f"Step {step + 1} of fold {self._data.fold.name} gave a loss or a gradient that is no"
-            f" number (scans {scans}). Try a lower train.lr, or train.precision fp32. The last"
-            " checkpoint is kept."
-        )
 
 
 def _copied(state: State) -> State:

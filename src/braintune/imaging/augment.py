@@ -2,20 +2,34 @@
 
 Each scan draws from its own source of chance, so that a scan is changed in the same way whatever
 batch, process or device it is in. All geometry is one interpolation: rotation, scale, shift, the
-left–right flip and the elastic deformation only move a coarse lattice of control points, which is
-spread over the voxels by three small matrix products.
+left–right flip, the crop and the elastic deformation only move a coarse lattice of control points,
+which is spread over the voxels by three small matrix products. Blur, thick slices and ghosts are
+one product an axis.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from braintune.imaging.acquisition import (
+    Matrix,
+    along_axes,
+    blur_matrix,
+    ghost_matrix,
+    slice_matrix,
+)
+from braintune.training_recipe import AugmentRecipe
+
 _CONTROL_VOXELS = 16
 _BIAS_POINTS = 4
+# Lines of k-space that a period of motion may span; two would add no phase.
+_FEWEST_GHOSTS, _MOST_GHOSTS = 3, 10
+# Each of these draws from a source of its own, so that one leaves the others' draws as they are.
+_CROP, _BLUR, _SLICES, _GHOSTS, _CUTOUT = range(5)
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,12 @@ class Strength:
         gamma: Log of the exponent that bends intensities.
         bias: Log of a smooth field that multiplies intensities.
         noise: Standard deviation of white noise.
+        crop: Share of each edge that is cut off at random ends; what is left fills the image.
+        blur: Standard deviation of a Gaussian, in voxels.
+        low_resolution: Voxels a slice along one axis; 1 is no change.
+        ghosting: Phase of periodic motion along one axis, in radians; the two nearest ghosts have
+            half so much of the intensity each.
+        cutout: Edge of a box that is set to 0, as a share of each of the image's.
     """
 
     flip: float
@@ -45,14 +65,40 @@ class Strength:
     gamma: float
     bias: float
     noise: float
+    crop: float = 0.0
+    blur: float = 0.0
+    low_resolution: float = 1.0
+    ghosting: float = 0.0
+    cutout: float = 0.0
 
 
+_NOTHING = Strength(*[0.0] * 10)
 STRENGTHS = {
     "none": None,
     "light": Strength(0.5, 3, 0.03, 0.03, 0.0, 0.05, 0.05, 0.0, 0.0, 0.02),
     "standard": Strength(0.5, 6, 0.06, 0.04, 0.5, 0.10, 0.10, 0.1, 0.1, 0.05),
-    "heavy": Strength(0.5, 12, 0.12, 0.08, 1.0, 0.20, 0.20, 0.3, 0.3, 0.10),
+    "heavy": Strength(
+        *(0.5, 12, 0.12, 0.08, 1.0, 0.20, 0.20, 0.3, 0.3, 0.10),
+        crop=0.1,
+        blur=0.8,
+        low_resolution=2.0,
+        ghosting=0.3,
+        cutout=0.2,
+    ),
 }
+
+
+def strength_of(recipe: AugmentRecipe) -> Strength | None:
+    """The amounts that a recipe means; None if nothing changes.
+
+    Example:
+        >>> strength_of(AugmentRecipe.model_validate({"strength": "none", "blur": 1})).blur
+        1.0
+    """
+    strength = STRENGTHS[recipe.strength]
+    if not recipe.amounts:
+        return strength
+    return replace(strength or _NOTHING, **recipe.amounts)
 
 
 def augment(images: torch.Tensor, seeds: Sequence[int], strength: Strength) -> torch.Tensor:
@@ -74,23 +120,30 @@ def augment(images: torch.Tensor, seeds: Sequence[int], strength: Strength) -> t
     """
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     images = F.grid_sample(
-        images, _positions(images, draws, strength), mode="bilinear", align_corners=True
+        images, _positions(images, seeds, draws, strength), mode="bilinear", align_corners=True
     )
     brain = images != 0
+    images = _acquired(images, seeds, strength)
     images = _bent(images, draws, strength)
     # The interpolated images are ours alone, so they are changed in place.
     images.mul_(_field(images, draws, strength)).add_(_uniform(images, draws, strength.offset))
     if strength.noise:
         images.add_(_white(images, draws), alpha=strength.noise)
-    return images.mul_(brain)
+    images.mul_(brain)
+    return _without_boxes(images, seeds, strength.cutout)
 
 
 def _positions(
-    images: torch.Tensor, draws: list[torch.Generator], strength: Strength
+    images: torch.Tensor, seeds: Sequence[int], draws: list[torch.Generator], strength: Strength
 ) -> torch.Tensor:
     """Where each voxel is taken from: control points, spread over all voxels."""
     shape = (images.shape[2], images.shape[3], images.shape[4])
-    points = torch.stack([_control_points(shape, draw, strength) for draw in draws])
+    points = torch.stack(
+        [
+            _control_points(_lattice(shape, seed, strength.crop), shape, draw, strength)
+            for seed, draw in zip(seeds, draws, strict=True)
+        ]
+    )
     points = points.to(images.device)
     # One axis after the other, the largest last, so that few numbers are touched twice.
     for axis, n in enumerate(shape):
@@ -99,13 +152,23 @@ def _positions(
     return points
 
 
-def _control_points(
-    shape: tuple[int, int, int], draw: torch.Generator, strength: Strength
-) -> torch.Tensor:
-    """A coarse lattice of positions, (x, y, z, 3), in the coordinates of grid_sample."""
+def _lattice(shape: tuple[int, int, int], seed: int, crop: float) -> torch.Tensor:
+    """A coarse lattice over the image, or over a box within it, from -1 to 1; (x, y, z, 3)."""
     counts = [max(2, round(n / _CONTROL_VOXELS) + 1) for n in shape]
     axes = [torch.linspace(-1, 1, count) for count in counts]
     lattice = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    if not crop:
+        return lattice
+    random = np.random.default_rng((seed, _CROP))
+    edge = 1 - crop * random.random()
+    middle = (1 - edge) * random.uniform(-1, 1, 3)
+    return edge * lattice + torch.from_numpy(middle).float()
+
+
+def _control_points(
+    lattice: torch.Tensor, shape: tuple[int, int, int], draw: torch.Generator, strength: Strength
+) -> torch.Tensor:
+    """The lattice moved, (x, y, z, 3), in the coordinates of grid_sample."""
     half = torch.tensor([(n - 1) / 2 for n in shape])
     u = 2 * torch.rand(9, generator=draw) - 1
     angles = torch.deg2rad(u[:3] * strength.rotate)
@@ -136,6 +199,55 @@ def _interpolation(count: int, n: int) -> torch.Tensor:
     matrix[np.arange(n), lower] = 1 - (position - lower)
     matrix[np.arange(n), lower + 1] += position - lower
     return torch.from_numpy(matrix)
+
+
+def _acquired(images: torch.Tensor, seeds: Sequence[int], strength: Strength) -> torch.Tensor:
+    """Blur, thick slices and ghosts."""
+    if not (strength.blur or strength.low_resolution > 1 or strength.ghosting):
+        return images
+    shape = images.shape[2:]
+    return along_axes(images, [_acquisition(shape, seed, strength) for seed in seeds])
+
+
+def _acquisition(shape: Sequence[int], seed: int, strength: Strength) -> list[Matrix | None]:
+    """What one scan is multiplied by along each axis."""
+    found: list[Matrix | None] = [None] * 3
+    if strength.blur:
+        sigma = strength.blur * np.random.default_rng((seed, _BLUR)).random()
+        found = [blur_matrix(n, sigma) for n in shape]
+    if strength.low_resolution > 1:
+        random = np.random.default_rng((seed, _SLICES))
+        axis, factor = int(random.integers(3)), random.uniform(1, strength.low_resolution)
+        thick = slice_matrix(shape[axis], max(1, round(shape[axis] / factor)))
+        found[axis] = _product(thick, found[axis])
+    if strength.ghosting:
+        random = np.random.default_rng((seed, _GHOSTS))
+        axis, phase = int(random.integers(3)), strength.ghosting * random.random()
+        ghosts = int(random.integers(_FEWEST_GHOSTS, _MOST_GHOSTS + 1))
+        found[axis] = _product(ghost_matrix(shape[axis], ghosts, phase), found[axis])
+    return found
+
+
+def _product(after: Matrix, before: Matrix | None) -> Matrix:
+    return after if before is None else after @ before
+
+
+def _without_boxes(images: torch.Tensor, seeds: Sequence[int], cutout: float) -> torch.Tensor:
+    """Cutout (DeVries and Taylor 2017, arXiv 1708.04552): set a box of each image to 0, in place.
+
+    The box is of the image's form and lies within it.
+    """
+    if not cutout:
+        return images
+    for image, seed in zip(images, seeds, strict=True):
+        random = np.random.default_rng((seed, _CUTOUT))
+        share = cutout * random.random()
+        edges = [round(share * n) for n in images.shape[2:]]
+        starts = [
+            int(random.integers(n - e + 1)) for n, e in zip(image.shape[1:], edges, strict=True)
+        ]
+        image[(slice(None), *(slice(s, s + e) for s, e in zip(starts, edges, strict=True)))] = 0
+    return images
 
 
 def _bent(images: torch.Tensor, draws: list[torch.Generator], strength: Strength) -> torch.Tensor:

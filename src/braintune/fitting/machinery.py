@@ -1,0 +1,58 @@
+"""What a fold learns from, and where and how it trains."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning_fabric
+
+from braintune.evaluation.splits import Fold
+from braintune.fitting.interrupt import StopRequest
+from braintune.fitting.precision import Precision
+from braintune.imaging.loader import ScanLoader
+from braintune.tasks.task import FloatArray
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What a fold learns from.
+
+    Attributes:
+        loader: Reads scans by their row.
+        truth: The encoded target of every row.
+        fold: Which rows train, validate and test.
+        number: The fold's number, from 0.
+    """
+
+    loader: ScanLoader
+    truth: FloatArray
+    fold: Fold
+    number: int
+
+
+@dataclass(frozen=True)
+class Machinery:
+    """Where and how a fold trains; none of it changes what is learnt.
+
+    Attributes:
+        fabric: Devices and processes.
+        precision: Number format and memory layout.
+        folder: Where the checkpoint to go on from lies, and the history for who watches.
+        every: Seconds between checkpoints.
+        stop: Whether someone asked to stop.
+    """
+
+    fabric: lightning_fabric.Fabric
+    precision: Precision
+    folder: Path
+    every: float
+    stop: StopRequest
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file to go on from."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def history(self) -> Path:
+        """One line of JSON an epoch, written as training goes."""
+        return self.folder / "history.jsonl"
