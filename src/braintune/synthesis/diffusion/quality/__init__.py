@@ -1,0 +1,1 @@
+"""How good sampled scans are: diversity, likeness, memorisation, and whether they obey."""
