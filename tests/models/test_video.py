@@ -10,8 +10,8 @@ from torch import nn
 from braintune.errors import InputError
 from braintune.extras import make_torchvision_importable
 from braintune.models.backbone import BACKBONES, InputShape, build_backbone, check_options
+from braintune.models.stochastic_depth import StochasticDepth
 from braintune.models.swin3d_windows import WindowAttention, WindowPlan
-from braintune.models.video import StochasticDepth
 from braintune.models.videomae import positions_of, sinusoids
 
 make_torchvision_importable()

@@ -11,6 +11,7 @@ from braintune.adapters.adapter import adapt
 from braintune.adapters.counting import ParameterAudit, audit_parameters
 from braintune.models import backbone as backbones
 from braintune.models.backbone import InputShape, MapBackbone, build_backbone
+from braintune.models.stochastic_depth import set_stochastic_depth
 from braintune.models.weights.loading import find_weights, load_backbone
 from braintune.recipe import Recipe
 from braintune.registry import parse
@@ -63,6 +64,8 @@ def _assemble(backbone: backbones.Backbone, recipe: Recipe, task: Task) -> Netwo
     new = _parameters_that_weights_lack(backbone, recipe)
     if isinstance(backbone, MapBackbone):
         backbone.drop_decoder()
+    if recipe.train.drop_path is not None:
+        set_stochastic_depth(backbone, recipe.train.drop_path)
     adapt(backbone, recipe.adapter.name, recipe.adapter.options)
     for parameter in new:
         # What starts at random must be learnt, whatever the adapter freezes.

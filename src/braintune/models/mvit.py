@@ -13,14 +13,13 @@ from torch import nn
 
 from braintune.models.backbone import BACKBONES, Backbone, BackboneEntry, InputShape
 from braintune.models.mvit_attention import AttentionPlan, Grid, MultiscaleAttention, over_grid
+from braintune.models.stochastic_depth import StochasticDepth, rising_rates
 from braintune.models.video import (
-    StochasticDepth,
     VideoBackbone,
     VideoTransformerOptions,
     as_video,
     initialise_transformer,
     perceptron,
-    rising_rates,
 )
 
 _PATCH_STRIDE = (2, 4, 4)

@@ -24,6 +24,7 @@ from braintune.models.backbone import (
     InputShape,
     demand_at_least,
 )
+from braintune.models.stochastic_depth import StochasticDepth
 
 
 class ResNetOptions(BackboneOptions):
@@ -78,12 +79,13 @@ class BasicBlock(nn.Module):
         self.conv2 = conv(width, width)
         self.bn2 = nn.BatchNorm3d(width)
         self.downsample = down
+        self.stochastic_depth = StochasticDepth(0.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From (batch, inputs, x, y, z) to (batch, width, x / stride, …)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(x)) + shortcut)
+        return F.relu(self.stochastic_depth(self.bn2(self.conv2(x))) + shortcut)
 
 
 class Bottleneck(nn.Module):
@@ -102,13 +104,14 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv3d(width, 4 * width, 1, bias=False)
         self.bn3 = nn.BatchNorm3d(4 * width)
         self.downsample = down
+        self.stochastic_depth = StochasticDepth(0.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From (batch, inputs, x, y, z) to (batch, 4 · width, x / stride, …)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
-        return F.relu(self.bn3(self.conv3(x)) + shortcut)
+        return F.relu(self.stochastic_depth(self.bn3(self.conv3(x))) + shortcut)
 
 
 # Stages 3 and 4 as (stride, dilation), by how much coarser the last feature map is to be.

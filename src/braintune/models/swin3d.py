@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
 from braintune.models.backbone import BACKBONES, Backbone, BackboneEntry, InputShape
+from braintune.models.stochastic_depth import StochasticDepth, rising_rates
 from braintune.models.swin3d_windows import (
     WindowAttention,
     WindowOffsets,
@@ -18,12 +19,10 @@ from braintune.models.swin3d_windows import (
     pad_to_multiples,
 )
 from braintune.models.video import (
-    StochasticDepth,
     VideoBackbone,
     VideoTransformerOptions,
     initialise_transformer,
     perceptron,
-    rising_rates,
 )
 
 _PATCH = (2, 4, 4)

@@ -71,38 +71,6 @@ class VideoBackbone(Backbone):
         raise NotImplementedError
 
 
-class StochasticDepth(nn.Module):
-    """Drops a whole branch, for random scans while training (Huang et al., arXiv 1603.09382).
-
-    Example:
-        >>> branch = StochasticDepth(0.5).eval()
-        >>> branch(torch.ones(2))
-        tensor([1., 1.])
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, branch: torch.Tensor) -> torch.Tensor:
-        """From (batch, ...) to the same; what is kept grows, so that the mean stays."""
-        if not self.training or self.rate == 0:
-            return branch
-        each_scan = (len(branch), *[1] * (branch.ndim - 1))
-        kept = torch.rand(each_scan, device=branch.device) >= self.rate
-        return branch * kept / (1 - self.rate)
-
-
-def rising_rates(last: float, blocks: int) -> list[float]:
-    """Rates of stochastic depth, from 0 at the first block.
-
-    Example:
-        >>> rising_rates(0.5, 3)
-        [0.0, 0.25, 0.5]
-    """
-    return [last * number / max(1, blocks - 1) for number in range(blocks)]
-
-
 def perceptron(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
     """A hidden layer four times as wide as the inputs, and an output layer."""
     return nn.Sequential(

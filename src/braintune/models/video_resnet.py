@@ -20,6 +20,7 @@ from braintune.models.backbone import (
     InputShape,
     demand_at_least,
 )
+from braintune.models.stochastic_depth import StochasticDepth
 from braintune.models.video import VideoBackbone, VideoOptions
 
 # Inputs, channels between space and time, outputs, stride.
@@ -102,6 +103,7 @@ class VideoBlock(nn.Module):
         self.conv2 = nn.Sequential(
             convolution(outputs, between, outputs, 1), nn.BatchNorm3d(outputs)
         )
+        self.stochastic_depth = StochasticDepth(0.0)
         self.downsample: nn.Module | None = None
         if stride != 1 or inputs != outputs:
             time_stride = 1 if convolution is over_space else stride
@@ -113,7 +115,7 @@ class VideoBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From (batch, inputs, t, h, w) to (batch, outputs, t / stride, h / stride, w / stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(self.conv2(self.conv1(x)) + shortcut)
+        return F.relu(self.stochastic_depth(self.conv2(self.conv1(x))) + shortcut)
 
 
 class VideoResNet(VideoBackbone):

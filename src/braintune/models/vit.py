@@ -22,6 +22,7 @@ from braintune.models.backbone import (
     TokenGrid,
     demand_multiple,
 )
+from braintune.models.stochastic_depth import StochasticDepth
 
 
 class ViTOptions(BackboneOptions):
@@ -103,11 +104,13 @@ class Block(nn.Module):
         self.fc1 = nn.Linear(options.width, options.hidden)
         self.fc2 = nn.Linear(options.hidden, options.width)
         self.drop = nn.Dropout(options.dropout)
+        self.stochastic_depth = StochasticDepth(0.0)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """From (batch, tokens, width) to the same."""
-        tokens = tokens + self.drop(self.attn(self.norm1(tokens)))
-        return tokens + self.drop(self.fc2(self.drop(F.gelu(self.fc1(self.norm2(tokens))))))
+        tokens = tokens + self.stochastic_depth(self.drop(self.attn(self.norm1(tokens))))
+        hidden = self.drop(F.gelu(self.fc1(self.norm2(tokens))))
+        return tokens + self.stochastic_depth(self.drop(self.fc2(hidden)))
 
 
 class ViT(Backbone):

@@ -7,6 +7,12 @@ from braintune.evaluation.splits import validation_hands
 from braintune.recipe import CrossValidation, HoldOut, Recipe, TrainRecipe
 from braintune.tasks.task import Task
 
+_OPTIMISERS = {
+    "adamw": "AdamW",
+    "adam-amsgrad": "Adam with AMSGrad",
+    "sgd-nesterov": "SGD with Nesterov's momentum",
+}
+
 
 def methods_text(
     recipe: Recipe, metrics: dict[str, Any], task: Task, weights: dict[str, Any] | None
@@ -39,8 +45,8 @@ def methods_text(
     return (
         f"Scans were brought to RAS orientation, {prepare.spacing:g} mm and {shape} voxels, with"
         f" intensities {rule}. A {recipe.backbone.name} network was trained {start};"
-        f" {adapted}. It was optimised with AdamW (learning rate {train.lr:g}, weight decay"
-        f" {train.weight_decay:g}, batches of {train.batch_size * train.accumulate},"
+        f" {adapted}. It was optimised with {_OPTIMISERS[train.optimiser]} (learning rate"
+        f" {train.lr:g}, weight decay {train.weight_decay:g}, batches of {train.batch_size * train.accumulate},"
         f" {train.schedule} schedule after a warm-up over {100 * train.warmup:g} % of the steps)"
         f" for {_epochs(train)} with {train.augment} augmentation, keeping the weights of"
         f" {kept}.{_further(train)}"
@@ -72,7 +78,16 @@ def _epochs(train: TrainRecipe) -> str:
 def _further(train: TrainRecipe) -> str:
     """What is not done by everybody, a sentence each."""
     sentences = {
+        f"Sharpness-aware minimisation was used (radius {train.sam}).": train.sam is not None,
         f"Weights were averaged exponentially (decay {train.ema}).": train.ema is not None,
+        f"Weights were averaged over the last {train.average_last} epochs.": (
+            train.average_last is not None
+        ),
+        f"Scans were mixed by mixup ({100 * train.mixup:g} %) and cutmix ({100 * train.cutmix:g} %)"
+        f" with a Beta({train.mix_alpha:g}, {train.mix_alpha:g}) distribution.": train.mixes,
+        f"Residual blocks were dropped at a rate rising to {train.drop_path}.": bool(
+            train.drop_path
+        ),
         "The loss weighed classes by the inverse of their share.": train.balance == "weights",
         "Training scans were drawn so that classes were balanced.": train.balance == "sampler",
         "Predictions were averaged over each scan and its left-right mirror image.": (
