@@ -23,7 +23,6 @@ from braintune.adapters.bottleneck import (
     apply_bottleneck,
     not_linear,
 )
-from braintune.adapters.kernels import weight_of
 from braintune.adapters.low_rank import LowRankLayer, LowRankOptions
 from braintune.adapters.product import with_weight
 
@@ -67,7 +66,7 @@ class HyPSLayer(LowRankLayer):
 
     def merged(self) -> nn.Module:
         """A plain module of a layer with the factors merged into its weight, and the branch."""
-        layer = with_weight(self.base, weight_of(self.base) + self.delta())
+        layer = with_weight(self.base, self.merged_weight())
         return BranchedLayer(layer, None, copy.deepcopy(self.serial))
 
 

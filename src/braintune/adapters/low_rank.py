@@ -111,20 +111,24 @@ class LowRankLayer(ProductLayer):
         """What the product adds to the output, before the scale."""
         return compute_product(self.base, self.dropout(x), *self.factors())
 
+    def sees_all(self) -> bool:
+        """Whether dropout is idle."""
+        return not (self.training and self.dropout.p)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From the base's input to an output of the base's shape."""
-        if self.magnitude is None:
-            return super().forward(x)
-        output, update = self.base(x), self.scale * self.update(x)
-        ratio = along_channels(self.base, self._ratio(), output)
-        bias = bias_of(self.base)
-        plain = output if bias is None else output - along_channels(self.base, bias, output)
-        return output + (ratio - 1) * plain + ratio * update
+        output = super().forward(x)
+        if self.magnitude is None or self.computes_merged():
+            return output
+        ratio, bias = self._ratio(), bias_of(self.base)
+        stretched = output * along_channels(self.base, ratio, output)
+        if bias is None:
+            return stretched
+        return stretched + along_channels(self.base, (1 - ratio) * bias, output)
 
-    @property
-    def weight(self) -> torch.Tensor:
+    def merged_weight(self) -> torch.Tensor:
         """The frozen weight, its update, and, if it trains, its magnitude."""
-        weight = super().weight
+        weight = super().merged_weight()
         if self.magnitude is None:
             return weight
         return weight * spread_over_kernel(self.base, self._ratio(), weight)

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from braintune.adapters.adapter import AdapterLayer
-from braintune.adapters.kernels import bias_of, compute_product, weight_of
+from braintune.adapters.fused import add_product, can_fuse
+from braintune.adapters.kernels import bias_of, compute, compute_product, weight_of
 
 
 class ProductLayer(AdapterLayer):
@@ -31,7 +32,25 @@ class ProductLayer(AdapterLayer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From the base's input to an output of the base's shape."""
+        if self.computes_merged():
+            return compute(self.base, x, self.merged_weight())
+        if can_fuse(self.base, x) and self.sees_all():
+            left, right = self.factors()
+            return add_product(self.base, x, self.scale * left, right)
         return torch.add(self.base(x), self.update(x), alpha=self.scale)
+
+    def sees_all(self) -> bool:
+        """Whether the product sees the very input that the base sees."""
+        return True
+
+    def computes_merged(self) -> bool:
+        """Whether nothing trains, so that one kernel does.
+
+        Weights of fewer bits would round the product away.
+        """
+        return not (torch.is_grad_enabled() or self.training) and (
+            weight_of(self.base).dtype is torch.float32
+        )
 
     def update(self, x: torch.Tensor) -> torch.Tensor:
         """What the product adds to the output, before the scale."""
@@ -42,14 +61,18 @@ class ProductLayer(AdapterLayer):
         left, right = self.factors()
         return self.scale * (left @ right).view_as(weight_of(self.base))
 
-    @property
-    def weight(self) -> torch.Tensor:
+    def merged_weight(self) -> torch.Tensor:
         """The frozen weight and the product."""
         return weight_of(self.base) + self.delta()
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weight that the layer computes with."""
+        return self.merged_weight()
+
     def merged(self) -> nn.Module:
         """A layer of the base's type that computes the same."""
-        return with_weight(self.base, self.weight)
+        return with_weight(self.base, self.merged_weight())
 
 
 def with_weight(
