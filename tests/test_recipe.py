@@ -98,3 +98,46 @@ def test_another_choice_drops_the_options_of_the_former(tmp_path: Path) -> None:
     same = Recipe.read(path, ["backbone.name=sfcn", "task.kind=classification"])
     assert same.backbone.options["channels"] == [4, 8]
     assert same.task.target == "dx"
+
+
+@pytest.mark.parametrize(
+    ("train", "reason"),
+    [
+        ({"power": 2}, "power belongs to schedule: polynomial"),
+        ({"momentum": 0.5}, "momentum belongs to optimiser: sgd-nesterov"),
+        ({"mix_alpha": 0.2}, "mix_alpha belongs to mixup or cutmix"),
+        ({"mixup": 0.6, "cutmix": 0.5}, "may be 1 together at most"),
+        ({"mixup": 0.5, "batch_size": 1}, "set batch_size to 2 or more"),
+        ({"schedule": "one-cycle", "warmup": 0}, "set warmup above 0"),
+        ({"average_last": 9, "keep": "last", "epochs": 8}, r"more than there are epochs \(8\)"),
+        ({"average_last": 2, "keep": "last", "ema": 0.9}, "set one of them"),
+        ({"average_last": 2, "keep": "last", "patience": 3}, "leave average_last out"),
+        ({"average_last": 2, "keep": "best"}, "set 'keep: last'"),
+        ({"sam": 0}, "train.sam: Input should be greater than 0"),
+        ({"sam": float("inf")}, "finite"),
+        ({"drop_path": 1}, "train.drop_path: Input should be less than 1"),
+        ({"optimiser": "adam"}, "'adamw', 'adam-amsgrad' or 'sgd-nesterov'"),
+        ({"augment": "strong"}, "train.augment.strength: .*'heavy'"),
+        ({"augment": {"blurr": 1}}, r"Unknown key 'train.augment.blurr'. Did you mean 'blur'\?"),
+        ({"augment": {"crop": 1}}, "train.augment.crop: Input should be less than 1"),
+        ({"augment": {"low_resolution": 0.5}}, "greater than or equal to 1"),
+    ],
+)
+def test_training_that_cannot_be_right_is_refused(train: dict[str, object], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        parse(train=train)
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("light", "light"),
+        ({"strength": "heavy"}, "heavy"),
+        ({"blur": 1}, {"strength": "standard", "blur": 1.0}),
+        ({"strength": "none", "flip": 0.5}, {"strength": "none", "flip": 0.5}),
+    ],
+)
+def test_augmentation_is_a_strength_or_changes_of_one(given: object, written: object) -> None:
+    recipe = parse(train={"augment": given})
+    assert recipe.model_dump()["train"]["augment"] == written
+    assert Recipe.parse(yaml.safe_load(recipe.dump())) == recipe

@@ -101,6 +101,55 @@ def test_rates_are_those_that_steps_take() -> None:
         assert torch.allclose(moved, torch.full_like(moved, 1e-3 * 0.5**own), rtol=1e-2)
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "adam-amsgrad", "sgd-nesterov"])
+def test_without_a_gradient_only_weights_decay(optimiser: str) -> None:
+    """Norms, biases and tokens stay as they are under every optimiser."""
+    network = make("vit", "full")
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    recipe = TrainRecipe(optimiser=optimiser, weight_decay=0.1, lr=0.1)
+    make_optimiser(network, recipe).step()
+    for name, parameter in network.named_parameters():
+        is_free = parameter.ndim == 1 or name.endswith(("cls_token", "pos_embed"))
+        assert torch.equal(parameter, before[name]) == is_free, name
+
+
+def steps_of(optimiser: str, gradients: list[float], **options: float) -> list[float]:
+    """Where a weight of 1 is after each step."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(layer.weight)
+    made = make_optimiser(layer, TrainRecipe(optimiser=optimiser, weight_decay=0, **options))
+    places = []
+    for gradient in gradients:
+        layer.weight.grad = torch.full((1, 1), gradient)
+        made.step()
+        places.append(layer.weight.item())
+    return places
+
+
+def test_nesterovs_momentum_is_its_formula() -> None:
+    gradients, place, velocity, expected = [1.0, -0.5, 2.0, 0.1], 1.0, 0.0, []
+    for gradient in gradients:
+        velocity = 0.8 * velocity + gradient
+        place -= 0.1 * (gradient + 0.8 * velocity)
+        expected.append(place)
+    assert steps_of("sgd-nesterov", gradients, lr=0.1, momentum=0.8) == pytest.approx(expected)
+
+
+def test_amsgrad_never_forgets_the_largest_gradient() -> None:
+    gradients, place, mean, square, largest, expected = [5.0, 0.1, 0.2, 0.1], 1.0, 0.0, 0.0, 0.0, []
+    for step, gradient in enumerate(gradients, start=1):
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        largest = max(largest, square)
+        scale = (largest / (1 - 0.999**step)) ** 0.5 + 1e-8
+        place -= 0.01 * (mean / (1 - 0.9**step)) / scale
+        expected.append(place)
+    assert steps_of("adam-amsgrad", gradients, lr=0.01) == pytest.approx(expected, rel=1e-5)
+
+
 def test_an_optimiser_from_before_the_adapter_is_refused() -> None:
     network = make("vit", "full")
     optimiser = make_optimiser(network, TrainRecipe())

@@ -36,7 +36,7 @@ from conftest import tiny_recipe
 @given(
     total=st.integers(2, 500),
     warmup=st.floats(0, 0.9),
-    schedule=st.sampled_from(["cosine", "constant"]),
+    schedule=st.sampled_from(["cosine", "constant", "polynomial"]),
 )
 def test_learning_rates_rise_then_never_rise_again(
     total: int, warmup: float, schedule: str

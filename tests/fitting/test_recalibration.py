@@ -44,13 +44,15 @@ class Bar:
         del steps
 
 
-def make_trainer(folder: Path, **sections: Any) -> tuple[FoldTrainer, StopRequest]:
+def make_trainer(
+    folder: Path, *, every: float = 1e9, **sections: Any
+) -> tuple[FoldTrainer, StopRequest]:
     """A trainer of a tiny network with batch norms, on random scans that are made once."""
     sections.setdefault("train", {"epochs": 3, "batch_size": 3, "lr": 0.01})
+    sections.setdefault("backbone", {"name": "sfcn", "channels": [4, 8]})
     recipe = tiny_recipe(
         task={"kind": "regression", "target": "age"},
         prepare={"shape": SHAPE},
-        backbone={"name": "sfcn", "channels": [4, 8]},
         **sections,
     )
     names = [f"s{number}" for number in range(COUNT)]
@@ -63,7 +65,7 @@ def make_trainer(folder: Path, **sections: Any) -> tuple[FoldTrainer, StopReques
     stop, precision = StopRequest(), Precision("fp32", channels_last=True)
     fabric = make_fabric(precision, "cpu")
     fabric.launch()
-    machinery = Machinery(fabric, precision, folder, 1e9, stop)
+    machinery = Machinery(fabric, precision, folder, every, stop)
     return FoldTrainer(
         recipe, task, FoldData(ScanLoader(store, names), truth, FOLD, 0), machinery
     ), stop

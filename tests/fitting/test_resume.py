@@ -30,7 +30,7 @@ class Session:
     cohort: Path
 
     def _start(self, name: str, *options: str) -> subprocess.Popen[str]:
-        recipe = self.folder / "recipe.yaml"
+        recipe = self.folder / f"{name}.yaml"
         train = {"epochs": 6, "ema": 0.9, "augment": "heavy", "balance": "sampler", "batch_size": 4}
         recipe.write_text(yaml.safe_dump(tiny_values(train={**train, "precision": "fp32"})))
         words = ["fit", recipe, "--cohort", self.cohort, "--out", self.folder / name]
@@ -141,3 +141,16 @@ def test_two_processes_fit_what_one_does(session: Session, whole: Path) -> None:
     assert one["scan_id"].equals(two["scan_id"])
     assert np.allclose(one["p_AD"].astype(float), two["p_AD"].astype(float), atol=1e-3)
     assert (shared / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_climb_and_mix_as_one_does(session: Session) -> None:
+    """Sharpness-aware steps need the gradient of both, mixtures the scans of both."""
+    changes = {"epochs": 1, "sam": 0.5, "mixup": 0.5, "cutmix": 0.5, "augment": "light"}
+    words = [word for key, value in changes.items() for word in ("--set", f"train.{key}={value}")]
+    one = session.finish("alone", *words)
+    two = session.finish("together", *words, "--devices", "2", "--accelerator", "cpu")
+    tables = [read_table(run / "predictions.tsv")["p_AD"].astype(float) for run in (one, two)]
+    assert np.allclose(*tables, atol=1e-3)
+    histories = [losses(run) for run in (one, two)]
+    assert np.allclose(*histories, rtol=1e-3)
