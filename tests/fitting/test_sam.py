@@ -8,6 +8,7 @@ from torch import nn
 
 from braintune.fitting.sam import climbed
 from braintune.fitting.training import FoldTrainer
+from braintune.models.backbone import InputShape, build_backbone
 from fitting.test_recalibration import make_trainer, run
 
 STEADY = {"name": "sfcn", "channels": [4, 8], "norm": "instance"}
@@ -69,6 +70,27 @@ def test_an_error_within_leaves_the_weights() -> None:
     with pytest.raises(ZeroDivisionError), climbed(layer, 1.0):
         raise ZeroDivisionError
     assert torch.equal(layer.weight, start)
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_bfloat16_climbs_as_high(norm: str) -> None:
+    """Rounded weights move by chance, but the loss rises by what it does in float32."""
+    torch.manual_seed(0)
+    given = InputShape(1, (16, 16, 16))
+    backbone = build_backbone("sfcn", given, {"channels": [8, 16], "norm": norm})
+    network = nn.Sequential(backbone, nn.Linear(16, 2))
+    images, truth = torch.randn(8, *given.shape).unsqueeze(1), torch.arange(8) % 2
+    rises = []
+    for is_rounded in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_rounded):
+            before = nn.functional.cross_entropy(network(images).float(), truth)
+        before.backward()
+        with climbed(network, 0.2), torch.autocast("cpu", torch.bfloat16, enabled=is_rounded):
+            after = nn.functional.cross_entropy(network(images).float(), truth)
+        rises.append(float((after - before).detach()))
+    assert rises[0] > 0.01
+    assert rises[1] == pytest.approx(rises[0], rel=0.1)
 
 
 def trained(folder: Path, **train: object) -> FoldTrainer:

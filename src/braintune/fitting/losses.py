@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy.typing as npt
 import torch
 
 from braintune.fitting.batches import Rows, Share, derive_seed
@@ -116,5 +115,5 @@ class TrainingLoss:
     def _seeds(self, rows: Rows, step: int, *purpose: str) -> list[int]:
         return [derive_seed(*self._seed, step, int(row), *purpose) for row in rows]
 
-    def _on_device(self, values: npt.NDArray) -> torch.Tensor:
+    def _on_device(self, values: FloatArray) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self._device)
