@@ -10,10 +10,10 @@ from braintune.synthesis.diffusion.recipe import DenoiserRecipe
 class DDIM(DDIMScheduler):
     """MONAI's scheduler with steps that lead from each of its times exactly to the next.
 
-    MONAI's spreads the times evenly, but takes each step as if it were ``timesteps // steps`` long.
-    Where that does not divide, the noise that is left is not the noise that the next step takes
-    for granted. Here, times end each of the equal parts of the process, beginning at its very end
-    (Lin et al., WACV 2024, section 3.3), and every step knows where the next one is.
+    MONAI's spreads the times evenly from the process's end to its beginning, but takes each step as
+    if it were ``timesteps // steps`` long. The noise that is left is then not the noise that the
+    next step takes for granted, and more steps make samples worse instead of better. Here, the
+    times are the same and every step knows the next one.
     """
 
     def set_timesteps(
@@ -32,7 +32,7 @@ class DDIM(DDIMScheduler):
         if not 1 <= count <= total:
             raise InputError(f"Sampling takes from 1 to {total} steps, not {count}.")
         self.num_inference_steps = count
-        times = [round(total * (count - i) / count) - 1 for i in range(count)]
+        times = torch.linspace(total - 1, 0, count).round().long().tolist()
         self.timesteps = torch.tensor(times, device=device)
         self._next = dict(zip(times, [*times[1:], None], strict=True))
 
@@ -70,7 +70,7 @@ def noising(recipe: DenoiserRecipe) -> DDIM:
         >>> process = noising(DenoiserRecipe())
         >>> process.set_timesteps(4)
         >>> process.timesteps.tolist()
-        [999, 749, 499, 249]
+        [999, 666, 333, 0]
     """
     return DDIM(
         num_train_timesteps=recipe.timesteps,

@@ -13,6 +13,8 @@ from braintune.synthesis.anatomy import mni152
 # How far ventricles may have grown beyond the template's, and how thick the tissue around is that
 # their darkness is compared with, in millimetres.
 _GROWN_MM, _SHELL_MM = 6.0, 6.0
+# The places are drawn on a grid of this many millimetres; a coarser one ranks brains worse.
+_DRAWN_MM = 2
 Mask = npt.NDArray[np.bool_]
 
 
@@ -42,8 +44,8 @@ def ventricular_ml(image: FloatArray, affine: Affine) -> float:
 @lru_cache(maxsize=4)
 def _places(shape: tuple[int, int, int], affine: tuple[float, ...]) -> tuple[Mask, Mask]:
     """Where ventricles may be, and where tissue is around, on a grid."""
-    anatomy = mni152(2)
-    distance = ndimage.distance_transform_edt(anatomy.regions["ventricles"] < 0.5) * 2
+    anatomy = mni152(_DRAWN_MM)
+    distance = ndimage.distance_transform_edt(anatomy.regions["ventricles"] < 0.5) * _DRAWN_MM
     near = distance <= _GROWN_MM
     around = ~near & (distance <= _GROWN_MM + _SHELL_MM)
     grid = Grid(shape, np.array(affine).reshape(4, 4))
