@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from braintune.adapters.adapter import check_options
+from braintune.adapters.frozen import lighten
 from braintune.console import Progress
 from braintune.errors import InterruptedFitError
 from braintune.files import write_lines
@@ -69,6 +70,7 @@ class FoldTrainer:
         keep_exact(network, machinery.precision.exact)
         machinery.precision.arrange_kernels(network)
         self.network: Network = network.to(machinery.fabric.device)
+        lighten(self.network)
         self._stepper = Stepper(recipe, task, data, machinery, self.network, self._loss_weights())
         self._average = self._make_average()
         self._state = Checkpoint()

@@ -84,8 +84,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From (batch, inputs, x, y, z) to (batch, width, x / stride, …)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.stochastic_depth(self.bn2(self.conv2(x))) + shortcut)
+        x = F.relu_(self.bn1(self.conv1(x)))
+        return F.relu_(self.stochastic_depth(self.bn2(self.conv2(x))).add_(shortcut))
 
 
 class Bottleneck(nn.Module):
@@ -109,9 +109,9 @@ class Bottleneck(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From (batch, inputs, x, y, z) to (batch, 4 · width, x / stride, …)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
-        return F.relu(self.stochastic_depth(self.bn3(self.conv3(x))) + shortcut)
+        x = F.relu_(self.bn1(self.conv1(x)))
+        x = F.relu_(self.bn2(self.conv2(x)))
+        return F.relu_(self.stochastic_depth(self.bn3(self.conv3(x))).add_(shortcut))
 
 
 # Stages 3 and 4 as (stride, dilation), by how much coarser the last feature map is to be.
@@ -168,7 +168,7 @@ class ResNet(Backbone):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """From (batch, channels, x, y, z) to (batch, n_features)."""
-        x = self.maxpool(F.relu(self.bn1(self.conv1(images))))
+        x = self.maxpool(F.relu_(self.bn1(self.conv1(images))))
         for number in range(1, 5):
             x = self.get_submodule(f"layer{number}")(x)
         return x.mean(dim=(2, 3, 4))
