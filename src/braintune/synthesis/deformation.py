@@ -115,12 +115,13 @@ def positions(displacement: torch.Tensor, affine: torch.Tensor | None = None) ->
         Of shape (batch, x, y, z, 3), in the coordinates of `torch.nn.functional.grid_sample`.
     """
     shape = displacement.shape[2:]
-    axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in shape]
+    device = displacement.device
+    axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in shape]
     position = torch.stack(torch.meshgrid(*axes, indexing="ij")) + displacement
     if affine is not None:
         moved = affine[:, :, :3] @ position.flatten(2) + affine[:, :, 3:]
         position = moved.unflatten(2, shape)
-    half = torch.tensor([(n - 1) / 2 for n in shape]).view(1, 3, 1, 1, 1)
+    half = torch.tensor([(n - 1) / 2 for n in shape], device=device).view(1, 3, 1, 1, 1)
     # grid_sample wants the last axis first.
     return (position / half).flip(1).permute(0, 2, 3, 4, 1)
 

@@ -1,0 +1,1 @@
+"""Scans made from label maps: anatomies of real people, deformed and imaged anew."""
