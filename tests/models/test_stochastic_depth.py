@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from braintune.errors import InputError
+from braintune.extras import make_torchvision_importable
 from braintune.fitting.network import make_network, outline
 from braintune.models.resnet import BasicBlock
 from braintune.models.stochastic_depth import StochasticDepth, set_stochastic_depth
@@ -70,6 +71,7 @@ def test_a_dropped_branch_leaves_the_shortcut() -> None:
 
 
 def test_libraries_networks_have_it_too() -> None:
+    make_torchvision_importable()
     from transformers import ConvNextConfig, ConvNextModel
 
     config = ConvNextConfig(num_channels=1, hidden_sizes=[4, 4, 8, 8], depths=[1, 1, 2, 1])
