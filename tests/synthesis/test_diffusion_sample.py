@@ -142,6 +142,8 @@ def test_a_model_comes_back_from_the_disk_as_it_was(model: Path) -> None:
         assert all(torch.equal(state[key], saved[key]) for key in saved)
     assert loaded.seen is not None
     assert len(loaded.seen) == loaded.record.trained_on == 29
+    # What only an unfinished training needs is gone.
+    assert [path.name for path in (model / "work").iterdir()] == ["identity.json"]
 
 
 def spoil_hash(folder: Path) -> str:
@@ -223,6 +225,13 @@ def other_conditions(folder: Path) -> str:
     return "other conditions"
 
 
+def bad_seen(folder: Path) -> str:
+    text = (folder / "seen.tsv").read_text()
+    (folder / "seen.tsv").write_text(text.replace("age_unit", "age"))
+    rehash(folder)
+    return "must hold a column age_unit"
+
+
 def unfinished(folder: Path) -> str:
     (folder / "model.json").unlink()
     return "no finished model"
@@ -242,6 +251,7 @@ def unfinished(folder: Path) -> str:
         bad_scale,
         flat_affine,
         other_conditions,
+        bad_seen,
         unfinished,
     ],
 )

@@ -1,5 +1,7 @@
 """Chance as a function of seeds: what is drawn never depends on what was drawn before."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
@@ -27,8 +29,14 @@ def batch_rows(seed: int, step: int, rows: int, batch_size: int) -> list[int]:
     position = step * batch_size
     while len(chosen) < batch_size:
         epoch, start = divmod(position, rows)
-        order = torch.randperm(rows, generator=generator(seed, 11, epoch)).tolist()
+        order = _permutation(seed, epoch, rows)
         taken = order[start : start + batch_size - len(chosen)]
         chosen += taken
         position += len(taken)
     return chosen
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, rows: int) -> list[int]:
+    """The order of an epoch; its many steps ask for the same."""
+    return [int(row) for row in torch.randperm(rows, generator=generator(seed, 11, epoch))]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ class TrainingData:
     held_out: npt.NDArray[np.intp]
     excluded: dict[str, str]
 
-    @property
+    @cached_property
     def scan_ids(self) -> list[str]:
         """Ids by row."""
         return list(self.table["scan_id"])

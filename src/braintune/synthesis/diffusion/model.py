@@ -148,8 +148,23 @@ def read_model(folder: Path) -> DiffusionModel:
         autoencoder, denoiser = build_autoencoder(record.recipe), build_denoiser(record.recipe)
     fill(autoencoder, folder / AUTOENCODER)
     fill(denoiser.unet, folder / DENOISER)
-    seen = read_table(folder / SEEN) if SEEN in record.sha256 else None
+    seen = _read_seen(folder / SEEN, record) if SEEN in record.sha256 else None
     return DiffusionModel(record, autoencoder.eval(), denoiser.eval(), seen)
+
+
+def _read_seen(path: Path, record: ModelRecord) -> pd.DataFrame:
+    """The training scans, with conditions that are in [0, 1]."""
+    seen = read_table(path)
+    for condition in record.conditions:
+        name = f"{condition.name}_unit"
+        if (
+            name not in seen.columns
+            or not pd.to_numeric(seen[name], errors="coerce").between(0, 1).all()
+        ):
+            raise InputError(f"{path} must hold a column {name} of numbers in [0, 1].")
+    if seen.empty:
+        raise InputError(f"{path} holds no scans.")
+    return seen
 
 
 def fill(network: nn.Module, path: Path) -> None:

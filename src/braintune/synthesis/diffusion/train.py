@@ -232,4 +232,12 @@ def _finish(
         }
     )
     write_record(out, record)
+    _forget_work(out)
     return record
+
+
+def _forget_work(out: Path) -> None:
+    """Delete what only an unfinished training needs: checkpoints and latents."""
+    for pattern in ("*.checkpoint.safetensors", "latents-*.npy"):
+        for path in (out / "work").glob(pattern):
+            path.unlink()

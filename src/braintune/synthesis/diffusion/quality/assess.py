@@ -147,18 +147,29 @@ def _prepared(samples: Path, against: Cohort, options: AssessmentOptions) -> Set
     except (ValidationError, KeyError, TypeError):
         raise InputError(f"{facts_file} is not as 'synthesize sample' wrote it.") from None
     own = read_cohort(samples)
+    for condition in conditions:
+        wanted = [f"{condition.name}_unit"]
+        wanted += [condition.column] if condition.kind != "unknown" else []
+        for name in wanted:
+            own.column(name)
     stores = [
         fill_store(cohort, store_for(cohort, recipe), recipe, workers=options.workers)
         for cohort in (own, against)
     ]
     trained = None
     if (samples / SEEN).is_file():
-        seen = set(read_table(samples / SEEN)["voxels"])
+        seen = set(_column(read_table(samples / SEEN), "voxels", samples / SEEN))
         trained = stores[1].cohort.table["voxels"].isin(seen).to_numpy(bool)
     real = against.table.merge(
         stores[1].cohort.table[["scan_id", "brain_ml"]], on="scan_id", suffixes=("", "_measured")
     )
     return Sets(stores[0].store, stores[1].store, own.table, real, trained, tuple(conditions))
+
+
+def _column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    if name not in table.columns:
+        raise InputError(f"{path} has no column {name!r}. Sample into a new folder.")
+    return table[name]
 
 
 def _images(store: PreparedStore, scan_ids: list[str]) -> torch.Tensor:
