@@ -219,3 +219,17 @@ def test_a_head_that_has_a_hidden_layer_gets_no_second_one() -> None:
 def test_there_must_be_statistics_to_recalibrate(backbone: str, name: str) -> None:
     with pytest.raises(InputError, match=f"keep their statistics under {name}"):
         adapt(tiny(backbone, EDGE), name, {"norms": "recalibrate"})
+
+
+@pytest.mark.parametrize("name", ["lora", "probe", "norm"])
+def test_norms_without_parameters_keep_their_statistics_until_all_trains(name: str) -> None:
+    norm = nn.BatchNorm3d(2, affine=False)
+    network = nn.Sequential(nn.Conv3d(1, 2, 3), norm, nn.Conv3d(2, 2, 1), nn.BatchNorm3d(2))
+    adapt(network, name)
+    set_training(network)
+    network(torch.randn(2, 1, 5, 5, 5) + 3)
+    assert torch.equal(norm.running_mean, torch.zeros(2))
+    adapt(network, "full")
+    set_training(network)
+    network(torch.randn(2, 1, 5, 5, 5) + 3)
+    assert not torch.equal(norm.running_mean, torch.zeros(2))

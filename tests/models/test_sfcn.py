@@ -1,8 +1,10 @@
 """The SFCN against the published description."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
+from braintune.errors import InputError
 from braintune.models.backbone import InputShape, build_backbone
 
 
@@ -37,3 +39,11 @@ def test_published_widths() -> None:
     with torch.device("meta"):
         network = build_backbone("sfcn", InputShape(1, (160, 192, 160)), {})
     assert [block[0].out_channels for block in network.blocks] == [32, 64, 128, 256, 256, 64]
+
+
+def test_an_instance_norm_needs_more_than_one_voxel() -> None:
+    options = {"channels": [4, 4, 4], "norm": "instance"}
+    with torch.device("meta"):
+        build_backbone("sfcn", InputShape(1, (4, 8, 4)), options)
+        with pytest.raises(InputError, match="ends in one voxel"):
+            build_backbone("sfcn", InputShape(1, (6, 7, 5)), options)

@@ -191,9 +191,20 @@ def _put(network: nn.Module, name: str, layer: nn.Module) -> None:
 
 
 def freeze(network: nn.Module) -> None:
-    """Stop all parameters from training."""
+    """Stop all parameters from training, and norms from learning their statistics."""
     for parameter in network.parameters():
         parameter.requires_grad_(False)
+    for _, norm in norms_of(network):
+        # Said of each, for a norm without parameters does not show whether it is frozen.
+        norm.keeps_statistics = True  # type: ignore[assignment]
+
+
+def unfreeze(network: nn.Module) -> None:
+    """Let all parameters train, and norms learn their statistics."""
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    for _, norm in norms_of(network):
+        norm.keeps_statistics = False  # type: ignore[assignment]
 
 
 def norms_of(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from braintune.adapters.adapter import ADAPTERS, NORMS, AdapterEntry, adapted_layers, freeze
+from braintune.adapters.adapter import ADAPTERS, AdapterEntry, adapted_layers, freeze
 from braintune.adapters.targets import KINDS, TargetOptions, choose_among
 from braintune.errors import InputError, listing
 
@@ -17,9 +17,6 @@ def _apply(network: nn.Module, options: BiasOptions) -> list[str]:
     for layer in chosen.values():
         for bias in _biases(layer):
             bias.requires_grad_(True)
-        if isinstance(layer, NORMS):
-            # A norm that trains in part would otherwise begin to learn its statistics.
-            layer.keeps_statistics = True  # type: ignore[assignment]
     return list(chosen)
 
 

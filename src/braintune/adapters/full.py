@@ -2,12 +2,11 @@
 
 from torch import nn
 
-from braintune.adapters.adapter import ADAPTERS, AdapterEntry, AdapterOptions
+from braintune.adapters.adapter import ADAPTERS, AdapterEntry, AdapterOptions, unfreeze
 
 
 def _apply(network: nn.Module, _: AdapterOptions) -> list[str]:
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
+    unfreeze(network)
     return [name for name, _ in network.named_parameters()]
 
 

@@ -5,7 +5,7 @@ from typing import Protocol, cast
 from pydantic import PositiveInt
 from torch import nn
 
-from braintune.adapters.adapter import ADAPTERS, AdapterEntry, AdapterOptions, freeze
+from braintune.adapters.adapter import ADAPTERS, AdapterEntry, AdapterOptions, freeze, unfreeze
 from braintune.errors import InputError, counted
 
 
@@ -34,7 +34,11 @@ def _apply(network: nn.Module, options: LastKOptions) -> list[str]:
         raise InputError(msg)
     freeze(network)
     trained = [name for stage in stages[-options.blocks :] for name in stage]
+    for name, module in network.named_modules():
+        if name in trained:
+            unfreeze(module)
     for name, parameter in network.named_parameters():
+        # A stage may name parameters of the network's own, too.
         if _lies_in(name, trained):
             parameter.requires_grad_(True)
     return trained

@@ -83,7 +83,7 @@ def with_weight(
     with torch.no_grad():
         weight_of(made).copy_(weight)
         if bias is not None and bias_of(made) is None:
-            made.bias = nn.Parameter(bias.detach().clone())
+            made.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
         elif bias is not None:
             made.bias.copy_(bias)  # type: ignore[operator]
     return made

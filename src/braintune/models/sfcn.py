@@ -4,6 +4,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from braintune.errors import InputError
 from braintune.models.backbone import (
     BACKBONES,
     Backbone,
@@ -63,7 +64,16 @@ class SFCN(Backbone):
 
 
 def _build(options: SFCNOptions, given: InputShape) -> Backbone:
-    demand_at_least("sfcn", given.shape, 2 ** (len(options.channels) - 1))
+    coarse = 2 ** (len(options.channels) - 1)
+    demand_at_least("sfcn", given.shape, coarse)
+    if options.norm == "instance" and max(given.shape) < 2 * coarse:
+        msg = (
+            f"sfcn with {len(options.channels)} blocks ends in one voxel for scans of"
+            f" {' × '.join(map(str, given.shape))}, which an instance norm would turn into zeros."
+            f" Leave a number out of 'backbone: {{channels: {options.channels}}}', or prepare"
+            f" scans of {2 * coarse} voxels or more along an axis."
+        )
+        raise InputError(msg)
     return SFCN(options, given.channels)
 
 
