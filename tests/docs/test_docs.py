@@ -106,6 +106,7 @@ def test_the_tutorial_runs_in_order(workplace: Path) -> None:
     [
         "adapt-a-network.md",
         "add-a-backbone-or-adapter.md",
+        "make-training-scans.md",
         "use-it-from-python.md",
         "use-published-weights.md",
     ],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from braintune.errors import InputError
+from braintune.synthesis.labelmaps.effects import USUAL_EFFECTS
 from braintune.synthesis.labelmaps.generator import GeneratedBatch, LabelMapGenerator
 from synthesis.labelmap_phantom import (
     CLEAN,
@@ -260,12 +261,7 @@ def test_errors_of_structures_name_those_that_there_are(maps: Path) -> None:
 
 def test_a_chosen_tissue_holds(maps: Path) -> None:
     generator = LabelMapGenerator(options_for(maps, tissues={"blob": "ventricle"}))
-    assert "blob" in [generator.table[p].name for p in _members(generator, "ventricles")]
-
-
-def _members(generator: LabelMapGenerator, name: str) -> list[int]:
-    column = generator._membership[:, generator.regions.index(name)]
-    return column.nonzero().flatten().tolist()
+    assert "blob" in [generator.table[p].name for p in generator.members("ventricles")]
 
 
 def test_maps_without_names_or_usual_structures_work(tmp_path: Path) -> None:
@@ -283,6 +279,20 @@ def test_finer_scans_than_maps(maps: Path) -> None:
     coarse = LabelMapGenerator(options_for(maps)).batch([0])
     ratio = volume_of(generator, batch, "brain") / volume_of(generator, coarse, "brain")
     assert ratio == pytest.approx(1, abs=0.1)
+
+
+def test_the_page_tells_the_usual_effects() -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "make-training-scans.md"
+    told = {}
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and cells[0].strip("`") in USUAL_EFFECTS:
+            shares = [float(c.replace("−", "-").rstrip(" %") or 0) / 100 for c in cells[1:]]
+            told[cells[0].strip("`")] = shares
+    assert told == {
+        name: [effect.age, effect.disease, effect.male, effect.between]
+        for name, effect in USUAL_EFFECTS.items()
+    }
 
 
 @pytest.mark.parametrize("name", ["labelmaps", "ixi"])

@@ -74,6 +74,8 @@ def blurring(n: int, fwhm: float) -> Matrix:
         return np.eye(n)
     distance = np.subtract.outer(np.arange(n), np.arange(n))
     kernel = np.exp(-0.5 * (distance / sigma) ** 2)
+    # Numbers too small for float32 change nothing, and slow processors down.
+    kernel[kernel < 1e-9] = 0
     return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
 
 

@@ -117,7 +117,7 @@ class LabelMapGenerator:
         self.device = torch.device(device)
         self.anatomies: Anatomies = read_anatomies(options)
         self.table = self.anatomies.table
-        known = structures(self.table)
+        known = self._known = structures(self.table)
         _check_tissues(options, known)
         effects = chosen_effects(options, known, list(self.table))
         self.effects = effects
@@ -140,6 +140,14 @@ class LabelMapGenerator:
             self.anatomies.spacing,
             factor,
         )
+
+    def members(self, region: str) -> tuple[int, ...]:
+        """The labels of a region, as positions in the table.
+
+        Raises:
+            InputError: If there is no such region.
+        """
+        return members_of(region, self._known)
 
     def batch(self, indices: Sequence[int]) -> GeneratedBatch:
         """Make some scans.
