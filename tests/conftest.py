@@ -11,9 +11,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
 
 from braintune.commands.main import main
 from braintune.recipe import Recipe
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("braintune", deadline=None)
+settings.load_profile("braintune")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -101,6 +101,7 @@ class CrossValidation(Section):
 
     kind: Literal["cross-validation"] = "cross-validation"
     folds: int = Field(5, ge=2)
+    fraction: float = Field(1.0, gt=0, le=1)
     group: str = "participant_id"
     stratify: list[str] = Field([])
 
@@ -111,6 +112,7 @@ class HoldOut(Section):
     kind: Literal["hold-out"] = "hold-out"
     column: str = "split"
     test: list[str] = Field(["test"])
+    fraction: float = Field(1.0, gt=0, le=1)
     group: str = "participant_id"
     stratify: list[str] = Field([])
 
@@ -120,6 +122,7 @@ class LeaveOneSiteOut(Section):
 
     kind: Literal["leave-one-site-out"] = "leave-one-site-out"
     site: str = "site"
+    fraction: float = Field(1.0, gt=0, le=1)
     group: str = "participant_id"
     stratify: list[str] = Field([])
 

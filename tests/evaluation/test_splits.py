@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from braintune.cohort.cohort import Cohort
@@ -46,6 +46,36 @@ def designs(draw: st.DrawFn) -> tuple[Cohort, np.ndarray, int, int]:
     seed = draw(st.integers(0, 1000))
     strata = np.repeat(np.random.default_rng(seed).permutation(np.arange(subjects) % 2), sessions)
     return cohort(subjects, sessions), strata, folds, seed
+
+
+@settings(max_examples=40)
+@given(designs(), st.floats(0.3, 0.95))
+def test_a_fraction_of_the_training_subjects_is_nested_and_stratified(
+    design: tuple[Cohort, np.ndarray, int, int], fraction: float
+) -> None:
+    data, strata, count, seed = design
+    whole = split(data, strata, CrossValidation(folds=count), seed)
+    try:
+        parts = [
+            split(data, strata, CrossValidation(folds=count, fraction=share), seed)
+            for share in (fraction, 1.0)
+        ]
+    except InputError:  # of so few subjects that a class would be missing
+        assume(False)
+    subjects = data.table["participant_id"].to_numpy()
+    for few, many, fold in zip(*parts, whole, strict=True):
+        assert np.array_equal(few.test, fold.test)
+        assert np.array_equal(many.train, fold.train)
+        chosen, all_rows = (np.concatenate([f.train, f.validation]) for f in (few, many))
+        assert set(chosen) <= set(all_rows)
+        # All sessions of a subject, or none.
+        assert set(chosen) == set(np.flatnonzero(np.isin(subjects, subjects[chosen]))) & set(
+            all_rows
+        )
+        there = len(set(subjects[all_rows]))
+        assert len(set(subjects[chosen])) == max(1, round(fraction * there))
+        shares = [np.mean(strata[rows] == 0) for rows in (chosen, all_rows)]
+        assert abs(shares[0] - shares[1]) <= 1.5 / len(set(subjects[chosen]))
 
 
 @settings(max_examples=60)

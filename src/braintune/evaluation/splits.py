@@ -73,6 +73,12 @@ def make_folds(
     folds: list[Fold] = []
     for name, test in sides:
         rest = np.setdiff1d(np.arange(len(cohort)), test)
+        if protocol.fraction < 1:
+            chance = np.random.default_rng([seed, 13, len(folds)])
+            rest_strata = _strata(
+                cohort.table.iloc[rest], task.strata(truth[rest]), protocol.stratify
+            )
+            rest = rest[nested_share(groups[rest], rest_strata, protocol.fraction, chance)]
         inner = np.random.default_rng([seed, 12, len(folds)])
         inner_strata = _strata(cohort.table.iloc[rest], task.strata(truth[rest]), protocol.stratify)
         hand = deal(groups[rest], inner_strata, validation_hands(validation), inner)
@@ -134,17 +140,57 @@ def deal(
     Returns:
         The hand of each row.
     """
+    ids, order = _by_strata(groups, strata, random)
+    hand = np.empty(len(ids), dtype=np.int64)
+    hand[order] = np.arange(len(ids)) % hands
+    return hand[np.searchsorted(ids, groups)]
+
+
+def nested_share(
+    groups: npt.NDArray[np.int64], strata: Strata, share: float, random: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """Choose a share of the groups, spread over the strata; larger shares hold the smaller ones.
+
+    Args:
+        groups: The group of each row.
+        strata: What is balanced, as for `deal`.
+        share: Of the groups.
+        random: The source of chance; the same gives nested choices.
+
+    Returns:
+        Whether each row is chosen.
+
+    Example:
+        >>> groups, strata = np.arange(8), np.arange(8)[:, None] // 4
+        >>> chosen = [
+        ...     nested_share(groups, strata, share, np.random.default_rng(0))
+        ...     for share in (0.25, 0.5)
+        ... ]
+        >>> [strata[few].ravel().tolist() for few in chosen], bool((chosen[0] <= chosen[1]).all())
+        ([[0, 1], [0, 0, 1, 1]], True)
+    """
+    ids, order = _by_strata(groups, strata, random)
+    # In the order of their reversed binary digits, places spread evenly, however many are taken.
+    digits = max(1, (len(ids) - 1).bit_length())
+    places = sorted(range(len(ids)), key=lambda place: f"{place:0{digits}b}"[::-1])
+    taken = order[places[: max(1, round(share * len(ids)))]]
+    return np.isin(groups, ids[taken])
+
+
+def _by_strata(
+    groups: npt.NDArray[np.int64], strata: Strata, random: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+    """All groups, and their order by stratum.
+
+    Values come in a random order, so that the first is not always the same, and so do groups of the
+    same values.
+    """
     ids, first = np.unique(groups, return_index=True)
-    # Values come in a random order, so that the first hand does not always get the odd ones, and
-    # so do groups of the same values.
     keys = [random.permutation(len(ids))]
     for column in strata[first].T[::-1]:
         _, rank = np.unique(column, return_inverse=True)
         keys.append(random.permutation(rank.max() + 1)[rank])
-    order = np.lexsort(keys)
-    hand = np.empty(len(ids), dtype=np.int64)
-    hand[order] = np.arange(len(ids)) % hands
-    return hand[np.searchsorted(ids, groups)]
+    return ids, np.lexsort(keys)
 
 
 def _groups(cohort: Cohort, column: str) -> npt.NDArray[np.int64]:

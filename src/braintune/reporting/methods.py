@@ -51,7 +51,7 @@ def methods_text(
         f" {train.schedule} schedule after a warm-up over {100 * train.warmup:g} % of the steps)"
         f" for {_epochs(train)} with {train.augment} augmentation, keeping the weights of"
         f" {kept}.{_further(train)}"
-        f" {_protocol(recipe)} One in {validation_hands(train.validation)} of the training"
+        f" {_protocol(recipe)}{_fraction(recipe)} One in {validation_hands(train.validation)} of the training"
         f" subjects was set aside for validation. {_fitted(task)} Intervals are"
         f" {round(100 * metrics['interval']['level'])} % {metrics['interval']['method']}"
         f" ({metrics['interval']['resamples']} resamples). Comparisons over folds use the corrected"
@@ -111,6 +111,13 @@ def _protocol(recipe: Recipe) -> str:
         tested = ", ".join(protocol.test)
         return f"Performance was measured on the scans whose {protocol.column} is {tested}."
     return f"Each {protocol.site} in turn was tested by a model that had never seen it."
+
+
+def _fraction(recipe: Recipe) -> str:
+    share = recipe.protocol.fraction
+    if share == 1:
+        return ""
+    return f" Of the training subjects, {100 * share:g} % were used, balanced over the same strata."
 
 
 def _fitted(task: Task) -> str:
