@@ -17,8 +17,8 @@ _T1_FLUID, _T1_CORTEX, _T1_FAT = (0.18, 0.38), (0.56, 0.76), (1.05, 1.5)
 # How far a tissue may be from its position, so that tissues a step apart keep their order.
 _T1_JITTER = 0.08
 _T1_TEXTURE = (0.02, 0.06)
-# Billot et al., Medical Image Analysis 86 (2023), table of hyperparameters: means from the whole
-# scale, standard deviations up to 35 of 255.
+# Means from the whole scale, as in Billot et al. (Medical Image Analysis 86, 2023); standard
+# deviations up to 35 of 255.
 _ANY_TEXTURE = (0.0, 35 / 255)
 _DARK_BACKGROUND = 0.5
 

@@ -9,9 +9,9 @@ from braintune.synthesis.labelmaps.numbering import Label
 from braintune.synthesis.labelmaps.options import GeneratorOptions, PeopleOptions, PlantedEffect
 from braintune.synthesis.labelmaps.structures import HEAD, check_disjoint, members_of
 
-# From 20 to 85 years, for the most severe disease, and for men: the size of what cross-sectional
-# studies of volumes find (Bethlehem et al., Nature 604, 2022; Potvin et al., NeuroImage 137, 2016),
-# in round numbers. The head's volume is that of everything.
+# From 20 to 85 years, for the most severe disease, and for men. Round numbers set by hand, in the
+# directions that ageing and Alzheimer's disease are known for; they are fitted to no cohort. The
+# head's volume is that of everything.
 USUAL_EFFECTS: dict[str, PlantedEffect] = {
     HEAD: PlantedEffect(male=0.12, between=0.06),
     "ventricles": PlantedEffect(age=1.6, disease=0.5, between=0.2),

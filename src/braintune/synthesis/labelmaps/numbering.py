@@ -43,8 +43,8 @@ _SIDED_FREESURFER: tuple[tuple[int, int, str, Tissue], ...] = (
     (31, 63, "choroid plexus", Tissue.VENTRICLE),
 )
 # The numbers above 500 are those of the whole-head label maps of Billot et al. (Medical Image
-# Analysis 86, 2023), whose classes outside the brain have no names. What each is was read off
-# where it lies.
+# Analysis 86, 2023), whose classes outside the brain have no names. What each is was guessed from
+# where it lies in one of the maps.
 FREESURFER: Table = {
     0: ("background", Tissue.BACKGROUND),
     **{left: (f"left {name}", tissue) for left, _, name, tissue in _SIDED_FREESURFER},
