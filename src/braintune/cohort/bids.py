@@ -51,12 +51,25 @@ def read_bids(root: Path, scans: ScansRecipe) -> Cohort:
     table = pd.DataFrame([_row(entities) for entities in found])
     _refuse_mixture(root, found)
     participants = _participants(root)
-    table = table.merge(participants, on="participant_id", how="left")
-    table = _with_sessions(root, table)
+    table = add_people(root, table)
     table = table[[*KEYS, *[name for name in table.columns if name not in KEYS]]]
     missing = sorted(set(participants["participant_id"]) - set(table["participant_id"]))
     reason = f"in participants.tsv, but no scan matches {_described(scans)}"
     return Cohort(root, table, tuple(Exclusion(name, reason) for name in missing))
+
+
+def add_people(root: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Add what a dataset's tables say of participants and sessions to rows of them.
+
+    Args:
+        root: The dataset.
+        table: With participant_id and session_id.
+
+    Raises:
+        InputError: If a table of the dataset lacks ids or has some twice.
+    """
+    table = table.merge(_participants(root), on="participant_id", how="left")
+    return _with_sessions(root, table)
 
 
 def _images(root: Path) -> Iterator[dict[str, str]]:

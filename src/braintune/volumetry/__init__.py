@@ -1,0 +1,1 @@
+"""Label maps into cubic millimetres, normalised tables, quality flags, and classifiers of them."""
