@@ -6,7 +6,7 @@ takes a second.
 Example:
     >>> import braintune
     >>> sorted(braintune.__all__)[:3]
-    ['Cohort', 'Execution', 'Recipe']
+    ['Cohort', 'Execution', 'PretrainRecipe']
 """
 
 import importlib
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from braintune.cohort.read import read_cohort
     from braintune.fitting.fit import Execution, fit
     from braintune.fitting.predict import predict
+    from braintune.fitting.pretraining.pretrain import pretrain
     from braintune.imaging.prepare import prepare
     from braintune.models.weights.loading import load_backbone
+    from braintune.pretraining_recipe import PretrainRecipe
     from braintune.recipe import Recipe
     from braintune.reporting.report import write_report
     from braintune.synthesis.simulate import simulate
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Cohort": "braintune.cohort.cohort",
     "Execution": "braintune.fitting.fit",
+    "PretrainRecipe": "braintune.pretraining_recipe",
     "Recipe": "braintune.recipe",
     "adapt": "braintune.adapters.adapter",
     "attach": "braintune.adapters.adapter",
@@ -40,6 +43,7 @@ _HOMES = {
     "merge": "braintune.adapters.adapter",
     "predict": "braintune.fitting.predict",
     "prepare": "braintune.imaging.prepare",
+    "pretrain": "braintune.fitting.pretraining.pretrain",
     "read_cohort": "braintune.cohort.read",
     "save_adapter": "braintune.adapters.files",
     "simulate": "braintune.synthesis.simulate",
@@ -49,6 +53,7 @@ _HOMES = {
 __all__ = [
     "Cohort",
     "Execution",
+    "PretrainRecipe",
     "Recipe",
     "__version__",
     "adapt",
@@ -60,6 +65,7 @@ __all__ = [
     "merge",
     "predict",
     "prepare",
+    "pretrain",
     "read_cohort",
     "save_adapter",
     "simulate",

@@ -13,6 +13,7 @@ from braintune.commands import (
     models,
     predict,
     prepare,
+    pretrain,
     report,
     simulate,
     synthesize,
@@ -29,7 +30,18 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.callback()(options_of_all)
-for command in (demo, simulate, check, prepare, fit, predict, report, audit, adapters):
+for command in (
+    demo,
+    simulate,
+    check,
+    prepare,
+    pretrain,
+    fit,
+    predict,
+    report,
+    audit,
+    adapters,
+):
     app.command(command.NAME, help=command.HELP)(command.run)
 app.add_typer(models.app, name="models")
 app.add_typer(synthesize.app, name="synthesize")

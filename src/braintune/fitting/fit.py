@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import lightning_fabric
+import numpy as np
 import torch
 
 from braintune.cohort.cohort import Cohort
@@ -16,6 +17,7 @@ from braintune.fitting.batches import steps_per_epoch
 from braintune.fitting.fold import fit_fold, is_done
 from braintune.fitting.interrupt import stop_on_signals
 from braintune.fitting.network import blank_images, outline
+from braintune.fitting.overlap import refuse_seen
 from braintune.fitting.plan import FitPlan, plan_fit, refuse_equal_scans
 from braintune.fitting.precision import (
     Precision,
@@ -80,8 +82,11 @@ def fit(recipe: Recipe, cohort: Cohort, out: Path, execution: Execution | None =
     run = RunFolder(out)
     recipe = settle(recipe)
     plan = plan_fit(recipe, cohort)
-    run.check_free(recipe)
+    resumed = run.check_free(recipe)
     start = read_start(recipe, cohort)
+    if start is not None and not resumed:
+        tested = np.unique(np.concatenate([fold.test for fold in plan.folds]))
+        refuse_seen(start.weights.path, plan.cohort, tested.tolist(), execution.workers)
     precision = _precision(plan, execution)
     fabric = _launch(recipe, execution, precision)
     plan, prepared = _prepare(plan, fabric, execution)

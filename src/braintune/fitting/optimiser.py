@@ -9,7 +9,7 @@ from torch import nn
 
 from braintune.adapters.adapter import learning_rate_factors
 from braintune.errors import BraintuneError, InputError, listing
-from braintune.fitting.network import Network
+from braintune.models.backbone import Backbone
 from braintune.recipe import TrainRecipe
 
 
@@ -23,7 +23,7 @@ def make_optimiser(network: nn.Module, recipe: TrainRecipe) -> torch.optim.Optim
     Parameters of one dimension (norms, biases, scales) and embeddings of tokens are not decayed.
 
     Args:
-        network: What trains; with `TrainRecipe.layer_decay` a `Network`.
+        network: What trains; with `TrainRecipe.layer_decay` it has a ``backbone``.
         recipe: Which optimiser; momentum, learning rate, weight decay and layer decay.
 
     Raises:
@@ -68,8 +68,9 @@ def _depth_factors(network: nn.Module, decay: float | None) -> dict[str, float]:
     """
     if decay is None:
         return {}
-    assert isinstance(network, Network)
-    groups = network.backbone.layer_groups()
+    backbone = network.get_submodule("backbone")
+    assert isinstance(backbone, Backbone)
+    groups = backbone.layer_groups()
     return {
         f"backbone.{name}": decay ** (len(groups) - number)
         for number, group in enumerate(groups)

@@ -1,22 +1,22 @@
 """What a fit starts from: the recipe and its weights settled with each other, and what to know."""
 
-import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from braintune.cohort.cohort import Cohort
 from braintune.errors import InputError, listing
 from braintune.fitting.network import input_shape
+from braintune.fitting.overlap import letters, names_of
 from braintune.models.backbone import build_backbone
 from braintune.models.weights.loading import LoadReport, WeightSet, find_weights, fit_weights
 from braintune.models.weights.record import WeightRecord
 from braintune.models.weights.tensors import read_facts, sha256_of
+from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import PrepareRecipe, Recipe
 
-# Columns by which tables of several cohorts say whose row it is.
-_COHORT_COLUMNS = ("cohort", "dataset", "study", "source", "site")
+Settled = TypeVar("Settled", Recipe, PretrainRecipe)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Start:
         }
 
 
-def settle(recipe: Recipe) -> Recipe:
+def settle(recipe: Settled) -> Settled:
     """A recipe with what its weights need: their backbone options, and their preparation if asked.
 
     Raises:
@@ -156,17 +156,8 @@ def read_start(recipe: Recipe, cohort: Cohort) -> Start | None:
 
 def _seen(record: WeightRecord, cohort: Cohort) -> tuple[str, ...]:
     """Names of the cohort that are among those the weights have seen."""
-    names = set(cohort.source.resolve().parts[-2:])
-    for column in cohort.table.columns:
-        if column.lower() in _COHORT_COLUMNS:
-            names |= set(cohort.table[column].dropna().astype(str))
-    seen = {_letters(name) for name in record.cohorts}
-    return tuple(sorted(name for name in names if _letters(name) in seen))
-
-
-def _letters(name: str) -> str:
-    """A name without case, spaces and signs: "UK Biobank" and "uk-biobank" are one."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    seen = {letters(name) for name in record.cohorts}
+    return tuple(sorted(name for name in names_of(cohort) if letters(name) in seen))
 
 
 def _plain(value: Any) -> str:

@@ -114,6 +114,22 @@ class Adaptation(Part):
     new: tuple[str, ...] = ()
 
 
+class Learning(Part):
+    """How a set was made here.
+
+    Attributes:
+        objective: What was learnt.
+        scans: How many different scans of each source were seen.
+        epochs: How many epochs.
+        steps: How many steps of the optimiser.
+    """
+
+    objective: str
+    scans: dict[str, int]
+    epochs: PositiveInt
+    steps: PositiveInt
+
+
 class WeightRecord(Part):
     """One set of weights of one backbone.
 
@@ -132,6 +148,7 @@ class WeightRecord(Part):
         conversion: From the published file to the backbone's keys.
         adaptation: What may differ between the set and the network.
         quirks: What else one must know.
+        learning: How it was made, for sets made here.
 
     Example:
         >>> record = WeightRecord(backbone="sfcn", tag="mine", licence="MIT", citation="–")
@@ -153,6 +170,7 @@ class WeightRecord(Part):
     conversion: Conversion = Conversion()
     adaptation: Adaptation = Adaptation()
     quirks: tuple[str, ...] = ()
+    learning: Learning | None = None
 
     @property
     def name(self) -> str:

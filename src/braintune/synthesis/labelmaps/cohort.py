@@ -114,17 +114,29 @@ def _make(work: _Work) -> None:
 
 
 def _row(name: str, batch: GeneratedBatch, generator: LabelMapGenerator) -> dict[str, object]:
-    age, disease, male = (round(float(v), 4) for v in batch.traits[0])
+    return {"participant_id": name, **known_facts(batch, generator)}
+
+
+def known_facts(
+    batch: GeneratedBatch, generator: LabelMapGenerator, position: int = 0
+) -> dict[str, object]:
+    """What is known of a generated scan, as the columns of ``participants.tsv`` name it.
+
+    Args:
+        batch: The scan and others.
+        generator: What made them.
+        position: Which of them.
+    """
+    age, disease, male = (round(float(v), 4) for v in batch.traits[position])
     youngest, oldest = _years(generator.options)
     return {
-        "participant_id": name,
         "age": round(youngest + age * (oldest - youngest), 2),
         "sex": "M" if male else "F",
         "disease": disease,
-        "anatomy": batch.anatomies[0],
+        "anatomy": batch.anatomies[position],
         **{
             _column(region): float(volume)
-            for region, volume in zip(generator.regions, batch.volumes[0], strict=True)
+            for region, volume in zip(generator.regions, batch.volumes[position], strict=True)
         },
     }
 

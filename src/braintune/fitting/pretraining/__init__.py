@@ -1,0 +1,1 @@
+"""Pre-training: sources of scans, the loop, and the weight folder that it leaves."""

@@ -1,0 +1,1 @@
+"""What backbones are pre-trained on: one file an objective."""
