@@ -101,6 +101,18 @@ def test_the_tutorial_runs_in_order(workplace: Path) -> None:
     assert (workplace / "predictions/desc-dx_predictions.tsv").exists()
 
 
+def test_volumes_and_diagnosis_run_in_order(workplace: Path) -> None:
+    for block in blocks(DOCS / "how-to" / "measure-volumes-and-diagnose.md"):
+        if block.language == "python":
+            exec(compile(block.text, "measure-volumes-and-diagnose.md", "exec"), {})
+        elif block.language == "bash":
+            for line in command_lines(block):
+                run_line(line)
+    assert (workplace / "shares/phenotype/volumes.tsv").exists()
+    assert (workplace / "runs/volumes/report.html").exists()
+    assert (workplace / "told/desc-dx_predictions.tsv").exists()
+
+
 @pytest.mark.parametrize(
     "page",
     [

@@ -9,6 +9,7 @@ from braintune.commands import (
     audit,
     check,
     demo,
+    diagnose,
     fit,
     models,
     predict,
@@ -17,6 +18,7 @@ from braintune.commands import (
     report,
     simulate,
     synthesize,
+    volumes,
 )
 from braintune.commands.options import options_of_all
 from braintune.errors import BraintuneError
@@ -38,6 +40,8 @@ for command in (
     pretrain,
     fit,
     predict,
+    volumes,
+    diagnose,
     report,
     audit,
     adapters,

@@ -27,13 +27,21 @@ def run(
 ) -> None:
     """Predict."""
     from braintune.cohort.read import parse_filters
+    from braintune.errors import InputError
+    from braintune.fitting.diagnosis_predict import predict_diagnosis
+    from braintune.fitting.diagnosis_run import is_diagnosis
     from braintune.fitting.predict import predict
     from braintune.recipe import ScansRecipe
     from braintune.registry import parse
     from braintune.reporting.run_text import prediction_document, prediction_text
 
     chosen = parse(ScansRecipe, parse_filters(filters), "filter") if filters else None
-    prediction = predict(run, scans, out, scans=chosen, workers=workers)
+    if is_diagnosis(run):
+        if len(scans) > 1:
+            raise InputError(f"{run} is a diagnosis: give it one table of volumes.")
+        prediction = predict_diagnosis(run, scans[0], out)
+    else:
+        prediction = predict(run, scans, out, scans=chosen, workers=workers)
     if as_json:
         print_json(prediction_document(prediction, out))
     else:

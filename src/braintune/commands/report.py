@@ -18,9 +18,11 @@ def run(
     run: Annotated[Path, typer.Argument(help="A finished run.")], as_json: AsJson = False
 ) -> None:
     """Write a report."""
+    from braintune.fitting.diagnosis_run import is_diagnosis
+    from braintune.reporting.diagnosis_report import write_diagnosis_report
     from braintune.reporting.report import write_report
 
-    page = write_report(run)
+    page = write_diagnosis_report(run) if is_diagnosis(run) else write_report(run)
     if as_json:
         print_json({"report": str(page)})
     else:

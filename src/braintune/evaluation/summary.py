@@ -40,8 +40,28 @@ class Outcome:
     thresholds: list[float]
 
 
+@dataclass(frozen=True)
+class Rival:
+    """Out-of-fold predictions of another model, which stand beside the trivial baselines.
+
+    Attributes:
+        name: Its key in metrics.json.
+        label: What people read.
+        predicted: Of shape (scans, columns), NaN for scans that no fold tests.
+    """
+
+    name: str
+    label: str
+    predicted: FloatArray
+
+
 def summarise(
-    cohort: Cohort, task: Task, truth: FloatArray, folds: Sequence[Fold], outcome: Outcome
+    cohort: Cohort,
+    task: Task,
+    truth: FloatArray,
+    folds: Sequence[Fold],
+    outcome: Outcome,
+    rivals: Sequence[Rival] = (),
 ) -> dict[str, Any]:
     """All that metrics.json says of a run."""
     scored = score(cohort, task, truth, folds, outcome.predicted, outcome.thresholds)
@@ -68,8 +88,16 @@ def summarise(
         document["adjusted"] = {
             m.name: _entry(m, adjusted_intervals[m.name], adjusted) for m in metrics
         }
-    document["baselines"] = _baselines(cohort, task, truth, folds, scored, rows)
+    others = [*_trivial(cohort, task, truth, folds), *rivals]
+    document["baselines"] = _baselines(cohort, task, truth, folds, scored, rows, others)
     return document
+
+
+def _trivial(cohort: Cohort, task: Task, truth: FloatArray, folds: Sequence[Fold]) -> list[Rival]:
+    return [
+        Rival(b.name, b.label, predict_baseline(b, cohort, task, truth, folds))
+        for b in trivial_baselines(cohort, task)
+    ]
 
 
 def score(
@@ -127,14 +155,14 @@ def _baselines(
     folds: Sequence[Fold],
     network: Scored,
     rows: list[Any],
+    rivals: Sequence[Rival],
 ) -> dict[str, Any]:
     """Each baseline's metrics, and how much better the network is."""
     metrics = list(task.metrics.values())
     headline = metrics[0]
     documents: dict[str, dict[str, Any]] = {}
-    for baseline in trivial_baselines(cohort, task):
-        predicted = predict_baseline(baseline, cohort, task, truth, folds)
-        scored = score(cohort, task, truth, folds, predicted, [0.5] * len(folds))
+    for baseline in rivals:
+        scored = score(cohort, task, truth, folds, baseline.predicted, [0.5] * len(folds))
         intervals = metric_intervals(scored, metrics, rows)
         gain = difference_interval(network, scored, headline, rows)
         pairs = zip(_by_fold(headline, network), _by_fold(headline, scored), strict=True)

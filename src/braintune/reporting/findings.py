@@ -7,21 +7,21 @@ from braintune.reporting.numbers import p_value, rounded, with_interval
 _LEVEL = 0.05
 
 
-def headline(metrics: dict[str, Any], target: str, unit: str) -> str:
-    """The first sentence of a report."""
+def headline(metrics: dict[str, Any], target: str, unit: str, model: str = "network") -> str:
+    """The first sentence of a report, which calls what was fitted by the given name."""
     entry = metrics["metrics"][metrics["headline"]]
     number = with_interval(entry) + (
         f" {unit}" if unit and entry["label"].endswith("error") else ""
     )
     level = round(100 * metrics["interval"]["level"])
     return (
-        f"On scans that it was not fitted on, the network reached a {entry['label']} of {number}"
+        f"On scans that it was not fitted on, the {model} reached a {entry['label']} of {number}"
         f" for {target} ({level} % interval over {metrics['subjects']} subjects)."
     )
 
 
-def against_baselines(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    """For each baseline, whether the network is better, and the sentence that says so."""
+def against_baselines(metrics: dict[str, Any], model: str = "network") -> list[tuple[str, str]]:
+    """For each baseline, whether the model is better, and the sentence that says so."""
     entry = metrics["metrics"][metrics["headline"]]
     sign = 1 if entry["higher_is_better"] else -1
     sentences = []
@@ -30,9 +30,9 @@ def against_baselines(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         theirs = rounded(baseline["metrics"][metrics["headline"]]["value"])
         verdict = _verdict(gain, sign)
         words = {
-            "better": "The network is better than",
-            "worse": "The network is worse than",
-            "open": "It is not settled whether the network is better than",
+            "better": f"The {model} is better than",
+            "worse": f"The {model} is worse than",
+            "open": f"It is not settled whether the {model} is better than",
         }[verdict]
         test = f", corrected p {p_value(gain['p_holm'])}" if gain["p_holm"] is not None else ""
         sentences.append(

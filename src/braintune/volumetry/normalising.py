@@ -7,14 +7,13 @@ tested, these are training rows.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from braintune.errors import InputError
 
-Normalisation = Literal["none", "proportion", "residual"]
 FloatArray = npt.NDArray[np.float64]
 _FEWEST = 3
 

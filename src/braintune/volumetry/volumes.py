@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from braintune.volumetry.intracranial import (
     from_labels,
 )
 from braintune.volumetry.measured import MapMeasure, MapWork, measure_maps
-from braintune.volumetry.normalising import Normalisation, Residual, proportion
+from braintune.volumetry.normalising import Residual, proportion
 from braintune.volumetry.people import join_people
 from braintune.volumetry.quality import QualityLimits, age_and_sex
 from braintune.volumetry.schemes import schemes_of, structures_of, volume_table
@@ -49,7 +50,7 @@ class VolumesRequest:
 
     labels: Path | None = None
     cohort: Path | None = None
-    normalise: Normalisation = "none"
+    normalise: str = "none"
     icv: IntracranialSource | None = None
     reference: tuple[str, str] | None = None
     partial_volume: bool = False
@@ -95,6 +96,22 @@ class Volumes:
     adjusted_for: tuple[str, ...]
     failed: dict[str, str]
     cautions: tuple[str, ...]
+
+
+def parse_reference(text: str) -> tuple[str, str]:
+    """Read ``column=value``.
+
+    Raises:
+        InputError: If it is of no such form.
+
+    Example:
+        >>> parse_reference("dx=CN")
+        ('dx', 'CN')
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise InputError(f"--reference {text!r} must look like dx=CN.")
+    return name.strip(), value.strip()
 
 
 def measure_volumes(maps: Sequence[ScanMap], request: VolumesRequest) -> Volumes:
@@ -190,7 +207,7 @@ def _normalised(
     return pd.DataFrame(left, index=volumes.index, columns=volumes.columns), residual
 
 
-def _reference_rows(people: pd.DataFrame, reference: tuple[str, str] | None) -> np.ndarray:
+def _reference_rows(people: pd.DataFrame, reference: tuple[str, str] | None) -> Any:
     if reference is None:
         return np.ones(len(people), dtype=bool)
     name, value = reference

@@ -1,0 +1,94 @@
+"""The recipe of a diagnosis: what is told from which columns, by which classifier."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from braintune.errors import InputError
+from braintune.recipe import CrossValidation, Protocol, TaskRecipe, override, read_yaml
+from braintune.registry import parse
+from braintune.section import Section
+
+
+class DiagnosisRecipe(Section):
+    """All of a diagnosis but where the table lies.
+
+    Attributes:
+        target: The column to tell.
+        labels: Its classes in order; of two, the second is the positive one. Rows of others are
+            left out.
+        volumes: Columns of volumes, by name or pattern; by default all in mm³.
+        covariates: Further columns: numbers or names.
+        model: The classifier.
+        normalise: How head size is taken out of the volumes; residuals are fitted on training rows.
+        icv: The column of the intracranial volume.
+        reference: The class whose training rows residuals are fitted on; by default all.
+        protocol: Who tests.
+        inner_folds: Among how many inner folds hyperparameters are chosen.
+        importance_repeats: How often each column is permuted.
+        seed: The same seed gives the same numbers.
+
+    Example:
+        >>> DiagnosisRecipe.parse({"target": "dx", "covariates": ["age"]}).model
+        'logistic'
+    """
+
+    target: str
+    labels: list[str] | None = Field(None, min_length=2)
+    volumes: list[str] = Field([])
+    covariates: list[str] = Field([])
+    model: Literal["logistic", "svm", "forest", "boosting"] = "logistic"
+    normalise: Literal["none", "proportion", "residual"] = "none"
+    icv: str | None = None
+    reference: str | None = None
+    protocol: Protocol = CrossValidation()
+    inner_folds: int = Field(5, ge=2)
+    importance_repeats: PositiveInt = 10
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.normalise != "none" and self.icv is None:
+            msg = f"normalise: {self.normalise} needs the column of the intracranial volume (icv)"
+            raise ValueError(msg)
+        if self.reference is not None and self.normalise != "residual":
+            msg = "reference is for normalise: residual alone"
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], overrides: list[str] | None = None) -> Self:
+        """Build a recipe from plain values and ``key=value`` overrides.
+
+        Raises:
+            InputError: One line a mistake, with the nearest right key for a misspelt one.
+        """
+        for change in overrides or []:
+            override(values, change)
+        return parse(cls, values, "")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a YAML recipe.
+
+        Raises:
+            InputError: If the file is missing, no YAML, or says something that a recipe can't.
+        """
+        try:
+            return cls.parse(read_yaml(path))
+        except InputError as error:
+            raise InputError(f"{path} is not a right recipe:\n{error}") from None
+
+    def dump(self) -> str:
+        """The recipe as YAML that reads back as the same recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    @property
+    def task(self) -> TaskRecipe:
+        """The task: classification of the target."""
+        options = {"labels": self.labels} if self.labels else {}
+        return TaskRecipe.model_validate(
+            {"kind": "classification", "target": self.target, **options}
+        )

@@ -1,0 +1,136 @@
+"""The group page of volumes, made from what `braintune volumes` wrote."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from braintune.cohort.labels import looks_numeric, numbers
+from braintune.cohort.tables import read_table
+from braintune.errors import counted
+from braintune.files import read_json, write_text
+from braintune.reporting.figures import ACCENT, MAIN, drawn
+from braintune.reporting.numbers import rounded
+from braintune.volumetry.pictures import CASES
+from braintune.volumetry.volumes import ENDINGS
+from braintune.volumetry.writing import FAILED, QUALITY, TABLE
+
+PAGE = "volumes.html"
+_MOST_FIGURES = 12
+# The page allows this script and no other: its hash is in the content security policy.
+SCRIPT = """
+document.querySelectorAll("table.sortable th").forEach(function (head) {
+  head.addEventListener("click", function () {
+    var body = head.closest("table").tBodies[0], place = head.cellIndex;
+    var falling = head.getAttribute("aria-sort") === "ascending";
+    head.parentNode.querySelectorAll("th").forEach(function (other) {
+      other.removeAttribute("aria-sort");
+    });
+    head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    var key = function (row) { return row.cells[place].dataset.value; };
+    Array.from(body.rows).sort(function (a, b) {
+      var x = key(a), y = key(b), order = x - y;
+      if (isNaN(order)) { order = x.localeCompare(y); }
+      return falling ? -order : order;
+    }).forEach(function (row) { body.appendChild(row); });
+  });
+});
+"""
+
+
+def write_volumes_report(folder: Path) -> Path:
+    """Write ``volumes.html`` beside the tables.
+
+    Raises:
+        InputError: If the folder holds no volumes.
+    """
+    table = read_table(folder / TABLE)
+    quality = read_table(folder / QUALITY)
+    sidecar = read_json((folder / TABLE).with_suffix(".json"))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("braintune", "reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"counted": counted}
+    keys = quality["structure"].drop_duplicates().tolist()
+    page = environment.get_template("volumes_report.html.j2").render(
+        method=sidecar["MeasurementToolMetadata"],
+        scans=len(table),
+        failed=_failed(folder),
+        flagged=_flag_counts(quality),
+        header=_header(table, keys),
+        rows=_rows(table, keys),
+        figures=[_figure(table, quality, key) for key in keys[:_MOST_FIGURES]],
+        cases=[{**case, "data": _data(folder, case)} for case in read_json(folder / CASES)],
+        script=SCRIPT,
+        script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+    )
+    write_text(folder / PAGE, page)
+    return folder / PAGE
+
+
+def _failed(folder: Path) -> list[tuple[str, str]]:
+    if not (folder / FAILED).exists():
+        return []
+    table = read_table(folder / FAILED)
+    return list(zip(table["scan_id"], table["problem"], strict=True))
+
+
+def _flag_counts(quality: pd.DataFrame) -> list[tuple[str, int]]:
+    flags = quality["flags"].dropna().str.split(", ").explode()
+    return [(str(name), int(count)) for name, count in flags.value_counts().items()]
+
+
+def _header(table: pd.DataFrame, keys: list[str]) -> list[str]:
+    people = [name for name in ("age", "sex", "dx") if name in table]
+    return ["scan", *people, *[f"{key.replace('_', ' ')}, mm³" for key in keys], "flags"]
+
+
+def _rows(table: pd.DataFrame, keys: list[str]) -> list[list[tuple[str, str]]]:
+    """What each cell shows, and what it is sorted by."""
+    people = [name for name in ("age", "sex", "dx") if name in table]
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [(str(row["scan_id"]),) * 2]
+        cells += [(_text(row[name]),) * 2 for name in people]
+        for key in keys:
+            value = row[f"{key}{ENDINGS['none']}"]
+            shown = rounded(float(value)) if isinstance(value, str) else "–"
+            cells.append((shown, value if isinstance(value, str) else "-1"))
+        cells.append((_text(row["flags"]),) * 2)
+        rows.append([(shown, by) for shown, by in cells])
+    return rows
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _figure(table: pd.DataFrame, quality: pd.DataFrame, key: str) -> dict[str, str]:
+    """A structure's volumes over age, or in the table's order where there are no ages."""
+    values = numbers(table[f"{key}{ENDINGS['none']}"]).to_numpy()
+    has_age = "age" in table and looks_numeric(table["age"])
+    x = numbers(table["age"]).to_numpy() if has_age else np.arange(1, len(table) + 1)
+    flagged = quality[(quality["structure"] == key) & quality["flags"].notna()]["scan_id"]
+    odd = table["scan_id"].isin(flagged).to_numpy()
+
+    def paint(axes: Axes) -> None:
+        axes.scatter(x[~odd], values[~odd], s=16, color=MAIN, alpha=0.7, linewidth=0)
+        axes.scatter(x[odd], values[odd], s=26, color=ACCENT, linewidth=0)
+        axes.set_xlabel("age" if has_age else "scan")
+        axes.set_ylabel("mm³")
+
+    return {"name": key.replace("_", " "), "svg": drawn(paint, 3.6, 2.8)}
+
+
+def _data(folder: Path, case: dict[str, Any]) -> str:
+    picture = (folder / CASES).parent / Path(case["picture"]).name
+    return base64.b64encode(picture.read_bytes()).decode()
