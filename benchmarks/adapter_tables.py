@@ -19,7 +19,7 @@ _STUDY = """
 ## Adapting to few real scans
 
 A small SFCN ({channels} channels, instance norm, 4 mm) learnt the age of {subjects} simulated heads
-and was adapted to real ones: {cohort}, {folds}. Each method took the best of its own three learning
+and was adapted to real ones: {cohort}, {folds}. Each method took the best of its own four learning
 rates on validation rows, then ran with {seeds} seeds; the seeds' mean is shown, with 95 % intervals
 over the tested subjects. Differences are paired over subjects; *real* ones exclude zero after
 Holm's correction. The intervals hold for the training rows that were drawn: others would move every

@@ -6,9 +6,11 @@ python benchmarks/tables.py
 from pathlib import Path
 from typing import Any
 
+from adapter_tables import adaptation, adapters
 from braintune.errors import counted
 from braintune.files import read_json, write_text
 from braintune.reporting.numbers import duration, with_interval
+from markdown_tables import hardware, ratio, row
 from measuring import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
@@ -105,8 +107,8 @@ def readme(text: str) -> str:
 def _headlines() -> str:
     """A row a recipe: the headline of the network and of each baseline."""
     lines = [
-        _row(["", "the network", "knowing nothing", "age and sex only", "brain volume only"]),
-        _row(["---"] * 5),
+        row(["", "the network", "knowing nothing", "age and sex only", "brain volume only"]),
+        row(["---"] * 5),
     ]
     for name in _RECIPES:
         result = read_json(RESULTS / f"{name}.json")
@@ -115,7 +117,7 @@ def _headlines() -> str:
         label = f"{result['recipe']['task']['target']}, {metrics['metrics'][headline]['label']}"
         cells = [metrics["metrics"][headline]]
         cells += [metrics["baselines"][b]["metrics"][headline] for b in _BASELINES]
-        lines.append(_row([label, *[with_interval(cell) for cell in cells]]))
+        lines.append(row([label, *[with_interval(cell) for cell in cells]]))
     return "\n".join(lines) + "\n"
 
 
@@ -126,6 +128,9 @@ def page() -> str:
     parts += [_ACCURACY_NOTES, _LOADING, _loading(read_json(RESULTS / "loading.json"))]
     parts += [_BACKBONES, _backbones(read_json(RESULTS / "backbones.json"))]
     parts += [_AUGMENTATION, _augmentation(read_json(RESULTS / "augmentation.json"))]
+    parts += [adapters(read_json(RESULTS / "adapters.json"))]
+    if (RESULTS / "adaptation.json").exists():
+        parts += [adaptation(read_json(RESULTS / "adaptation.json"))]
     return "".join(parts)
 
 
@@ -139,31 +144,31 @@ def _accuracy(result: dict[str, Any]) -> str:
     shown = [name for name in _SHOWN if name in metrics["metrics"]]
     labels = [metrics["metrics"][name]["label"] for name in shown]
     lines = [f"\n### {target.capitalize()}: {result['cohort']}\n"]
-    lines.append(_row(["", *labels]))
-    lines.append(_row(["---"] * (1 + len(labels))))
+    lines.append(row(["", *labels]))
+    lines.append(row(["---"] * (1 + len(labels))))
     for label, values in methods.items():
-        lines.append(_row([label, *[with_interval(values[name]) for name in shown]]))
+        lines.append(row([label, *[with_interval(values[name]) for name in shown]]))
     seconds = result["seconds_per_fold"]
     each = ", ".join(f"{value:.3g}" for value in metrics["metrics"][metrics["headline"]]["folds"])
     lines.append(
         f"\nFolds: {each}. Training took {duration(min(seconds))} to {duration(max(seconds))} a"
-        f" fold on {_hardware(result['environment'])}. {result['note']}".rstrip()
+        f" fold on {hardware(result['environment'])}. {result['note']}".rstrip()
         + "\n"
     )
     return "\n".join(lines)
 
 
 def _loading(result: dict[str, Any]) -> str:
-    lines = [f"\nHardware: {_hardware(result['environment'])}.\n"]
-    lines.append(_row(["Scans, augmentation", "Loader", "Scans a second", "braintune is faster"]))
-    lines.append(_row(["---", "---", "---:", "---:"]))
+    lines = [f"\nHardware: {hardware(result['environment'])}.\n"]
+    lines.append(row(["Scans, augmentation", "Loader", "Scans a second", "braintune is faster"]))
+    lines.append(row(["---", "---", "---:", "---:"]))
     for case, rows in result["loading"].items():
-        for name, row in rows.items():
-            low, high = row["times_faster_range"]
+        for name, one in rows.items():
+            low, high = one["times_faster_range"]
             faster = (
-                f"{row['times_faster']:g}× ({low:g} to {high:g})" if name != "braintune" else ""
+                f"{one['times_faster']:g}× ({low:g} to {high:g})" if name != "braintune" else ""
             )
-            lines.append(_row([case, name, f"{row['scans_per_second']:g}", faster]))
+            lines.append(row([case, name, f"{one['scans_per_second']:g}", faster]))
     lines.append(
         f"\nReading a 96³ crop of one prepared 1 mm scan takes {result['crop_ms']:g} ms. A store of"
         f" 100,000 scans opens, and gives one of them, in {result['open_entries_seconds']:g} s.\n"
@@ -172,17 +177,17 @@ def _loading(result: dict[str, Any]) -> str:
 
 
 def _backbones(result: dict[str, Any]) -> str:
-    lines = [f"\nHardware: {_hardware(result['environment'])}.\n"]
+    lines = [f"\nHardware: {hardware(result['environment'])}.\n"]
     titles = ["backbone", "batch", "default", "step", "step, float32", "step, MONAI's loop"]
     titles += ["step is faster", "forward is faster"]
-    lines.append(_row(titles))
-    lines.append(_row(["---", "---", "---", "---:", "---:", "---:", "---:", "---:"]))
-    for name, row in sorted(result["backbones"].items()):
-        batch = f"{row['batch']} × {' × '.join(map(str, row['shape']))}"
-        seconds = [f"{row[c]['step_seconds']:.2f} s" for c in ("default", "fp32", "monai")]
-        faster = [_ratio(row["times_faster"][what]) for what in ("step", "forward")]
-        who = f"`{name}`" + ("" if row["monai_has_it"] else " ¹")
-        lines.append(_row([who, batch, row["default"]["precision"], *seconds, *faster]))
+    lines.append(row(titles))
+    lines.append(row(["---", "---", "---", "---:", "---:", "---:", "---:", "---:"]))
+    for name, one in sorted(result["backbones"].items()):
+        batch = f"{one['batch']} × {' × '.join(map(str, one['shape']))}"
+        seconds = [f"{one[c]['step_seconds']:.2f} s" for c in ("default", "fp32", "monai")]
+        faster = [ratio(one["times_faster"][what]) for what in ("step", "forward")]
+        who = f"`{name}`" + ("" if one["monai_has_it"] else " ¹")
+        lines.append(row([who, batch, one["default"]["precision"], *seconds, *faster]))
     lines.append(
         "\n¹ MONAI does not have it for one value a scan; the same network runs in its loop.\n"
     )
@@ -194,31 +199,16 @@ def _augmentation(result: dict[str, Any]) -> str:
     threads = counted(environment["threads"], "thread")
     how = f"{threads}, the step in {result['precision']}"
     lines = [
-        f"\nHardware: {_hardware(environment)}; {how}.\n",
-        _row(["", "seconds", "share of a step"]),
-        _row(["---", "---:", "---:"]),
+        f"\nHardware: {hardware(environment)}; {how}.\n",
+        row(["", "seconds", "share of a step"]),
+        row(["---", "---:", "---:"]),
     ]
-    for name, row in result["augmentation"].items():
-        low, high = (f"{100 * share:.1f}" for share in row["share_of_step_range"])
-        share = f"{100 * row['share_of_step']:.1f} % ({low} to {high})" if name != "step" else ""
+    for name, one in result["augmentation"].items():
+        low, high = (f"{100 * share:.1f}" for share in one["share_of_step_range"])
+        share = f"{100 * one['share_of_step']:.1f} % ({low} to {high})" if name != "step" else ""
         label = "ResNet-18 training step" if name == "step" else name.replace("_", " ")
-        lines.append(_row([label, f"{row['seconds']:.3f}", share]))
+        lines.append(row([label, f"{one['seconds']:.3f}", share]))
     return "\n".join(lines) + "\n"
-
-
-def _ratio(ratio: dict[str, float]) -> str:
-    low, high = ratio["least"], ratio["most"]
-    return f"{ratio['median']:g}×" + (f" ({low:g} to {high:g})" if low < high else "")
-
-
-def _hardware(environment: dict[str, Any]) -> str:
-    gpu = f", {environment['gpu']}" if environment.get("gpu") else ""
-    torch = environment["packages"]["torch"]
-    return f"{environment['processor']}{gpu}, PyTorch {torch}"
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from braintune.adapters.frozen import as_computed, computing_tensors, input_gradient, is_frozen
+from braintune.adapters.frozen import (
+    as_computed,
+    computing_tensors,
+    convolve,
+    input_gradient,
+    is_frozen,
+)
 from braintune.adapters.geometry import Geometry, geometry_of, is_pointwise, zero_padded
 
 # Pointwise kernels of up to so many channels are computed as matrices.
@@ -181,7 +187,7 @@ class _Convolution:
         self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         # Whatever layout torch chose, the rows must be a view.
-        return self.arranged(torch.ops.aten.convolution(x, weight, bias, *self._geometry))
+        return self.arranged(convolve(x, weight, bias, self._geometry))
 
     def input_gradient(
         self, to_y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor
