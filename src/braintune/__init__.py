@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from braintune.adapters.files import load_adapter, save_adapter
     from braintune.cohort.cohort import Cohort
     from braintune.cohort.read import read_cohort
+    from braintune.fitting.external import evaluate
     from braintune.fitting.fit import Execution, fit
     from braintune.fitting.predict import predict
     from braintune.fitting.pretraining.pretrain import pretrain
@@ -38,6 +39,7 @@ _HOMES = {
     "attach": "braintune.adapters.adapter",
     "detach": "braintune.adapters.adapter",
     "fit": "braintune.fitting.fit",
+    "evaluate": "braintune.fitting.external",
     "load_adapter": "braintune.adapters.files",
     "load_backbone": "braintune.models.weights.loading",
     "merge": "braintune.adapters.adapter",
@@ -61,6 +63,7 @@ __all__ = [
     "detach",
     "fit",
     "load_adapter",
+    "evaluate",
     "load_backbone",
     "merge",
     "predict",

@@ -25,6 +25,7 @@ from braintune.imaging.preparation import PreparedScan, prepare_scan
 from braintune.parallel import check_workers, map_parallel
 from braintune.recipe import PrepareRecipe, ScansRecipe
 
+SEEN_WARNING = "the run was fitted with this scan: no evidence of how good it is"
 Item = TypeVar("Item")
 
 
@@ -67,12 +68,7 @@ def predict(
     model = open_model(run)
     _refuse_occupied(out)
     cohort = discover_scans(sources, scans or model.recipe.scans)
-    ensemble = _Ensemble(model)
-    rows = []
-    prepared = _prepared(cohort, model.recipe.prepare, workers)
-    for batch in _chunks(prepared, model.recipe.train.batch_size):
-        rows += ensemble.rows(batch)
-    table = _in_order(cohort, rows)
+    table = predict_cohort(model, cohort, workers)
     failed = int(table["problem"].notna().sum())
     if failed == len(table):
         raise InputError(f"No scan could be used. {table['problem'].iloc[0]}")
@@ -80,6 +76,22 @@ def predict(
         table = table.drop(columns=["problem"])
     _write(out, model, table)
     return Prediction(table, failed)
+
+
+def predict_cohort(model: Model, cohort: Cohort, workers: int | None = None) -> pd.DataFrame:
+    """Apply a model to the scans of a cohort.
+
+    Returns:
+        One row a scan, in the cohort's order: what was predicted and its spread over folds, as
+        text; the column ``warning`` says how a scan is unlike those of the fit, and ``problem`` why
+        it could not be used.
+    """
+    ensemble = _Ensemble(model)
+    rows = []
+    prepared = _prepared(cohort, model.recipe.prepare, workers)
+    for batch in _chunks(prepared, model.recipe.train.batch_size):
+        rows += ensemble.rows(batch)
+    return _in_order(cohort, rows)
 
 
 class _Ensemble:
@@ -134,7 +146,7 @@ class _Ensemble:
             row[f"{name}_sd"] = f"{float(sd):.3g}" if not torch.isnan(sd) else None
         warnings = self._model.typicality.objections(scan.image, scan.brain_ml)
         if scan.voxels in self._model.seen:
-            warnings.append("the run was fitted with this scan: no evidence of how good it is")
+            warnings.append(SEEN_WARNING)
         row["warning"] = "; ".join(warnings) or None
         row["problem"] = None
         return row

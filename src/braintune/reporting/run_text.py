@@ -27,6 +27,22 @@ def run_document(run: RunFolder) -> dict[str, Any]:
 def run_text(run: RunFolder) -> str:
     """A finished run in a few lines."""
     metrics = read_json(run.metrics_file)
+    summary = (
+        f"{metrics['scans']} scans of {metrics['subjects']} subjects, {metrics['folds']} folds,"
+        f" {duration(metrics['seconds'])} of training; 95 % intervals over subjects"
+    )
+    lines = [
+        summary,
+        _beside_baselines(metrics),
+        *[sentence for sentence in [chance(metrics)] if sentence],
+        *[sentence for _, sentence in against_baselines(metrics)],
+        f"Report: {run.report_file}",
+    ]
+    return "\n".join(lines)
+
+
+def _beside_baselines(metrics: dict[str, Any]) -> str:
+    """Every metric of the network and of the baselines."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     table.add_column("network")
@@ -35,18 +51,7 @@ def run_text(run: RunFolder) -> str:
     for name, entry in metrics["metrics"].items():
         others = [rounded(b["metrics"][name]["value"]) for b in metrics["baselines"].values()]
         table.add_row(entry["label"], with_interval(entry), *others)
-    summary = (
-        f"{metrics['scans']} scans of {metrics['subjects']} subjects, {metrics['folds']} folds,"
-        f" {duration(metrics['seconds'])} of training; 95 % intervals over subjects"
-    )
-    lines = [
-        summary,
-        rendered(table),
-        *[sentence for sentence in [chance(metrics)] if sentence],
-        *[sentence for _, sentence in against_baselines(metrics)],
-        f"Report: {run.report_file}",
-    ]
-    return "\n".join(lines)
+    return rendered(table)
 
 
 def prediction_document(prediction: Prediction, out: Path) -> dict[str, Any]:
@@ -72,6 +77,28 @@ def prediction_text(prediction: Prediction, out: Path) -> str:
                 for scan, text in zip(rows["scan_id"][:20], rows[column][:20], strict=True)
             ]
     return "\n".join(lines)
+
+
+def evaluation_text(metrics: dict[str, Any], out: Path) -> str:
+    """What an external cohort said, in a few lines."""
+    headline = metrics["metrics"][metrics["headline"]]["label"]
+    summary = (
+        f"{metrics['scans']} scans of {metrics['subjects']} subjects whom the run has never seen;"
+        " 95 % intervals over subjects"
+    )
+    lines = [
+        summary,
+        _beside_baselines(metrics),
+        *[
+            f"{headline} at {site} ({entry['subjects']} subjects): {with_interval(entry)}"
+            for site, entry in metrics["sites"].items()
+        ],
+    ]
+    if metrics["excluded"]:
+        lines.append(
+            f"{counted(len(metrics['excluded']), 'scan')} left out; metrics.json says why."
+        )
+    return "\n".join([*lines, f"Written to {out}."])
 
 
 def recipe_audit_document(audit: RecipeAudit) -> dict[str, Any]:

@@ -96,6 +96,13 @@ class Classification(Task):
         codes[codes < 0] = np.nan
         return replace(self, classes=classes), codes
 
+    def encode(self, column: pd.Series) -> FloatArray:
+        """The known classes' numbers, NaN for all others."""
+        assert self.classes is not None, "the target was not read yet"
+        codes = self.classes.encode(column).astype(np.float64)
+        codes[codes < 0] = np.nan
+        return codes
+
     def fit(self, truth: FloatArray) -> Self:
         """Nothing is learnt from the rows."""
         del truth
