@@ -13,7 +13,7 @@ from braintune.errors import InputError, listing
 from braintune.evaluation.intervals import bootstrap_rows, metric_intervals
 from braintune.evaluation.splits import Fold
 from braintune.evaluation.summary import Outcome, score, summarise
-from braintune.files import make_folder, write_json, write_text
+from braintune.files import make_folder, read_json, write_json, write_text
 from braintune.fitting.model import Model, open_model
 from braintune.fitting.predict import SEEN_WARNING, predict_cohort
 from braintune.run import RunFolder
@@ -83,7 +83,7 @@ def evaluate(path: Path, cohort: Cohort, out: Path, workers: int | None = None) 
     write_text(out / "predictions.tsv", write_table_text(predictions))
     write_json(out / "metrics.json", document)
     run.note("external cohort opened", cohort=str(cohort.source), scans=int(used.sum()))
-    return document
+    return dict(read_json(out / "metrics.json"))
 
 
 def _with_truth(cohort: Cohort, task: Task) -> tuple[Cohort, FloatArray]:

@@ -115,6 +115,14 @@ class Task(ABC):
             InputError: If the column can't be this task's target.
         """
 
+    def encode(self, column: pd.Series) -> FloatArray:
+        """Encode another cohort's target as `read` encoded the one that this task knows.
+
+        Returns:
+            One number a scan, NaN where there is none, or one that this task does not know.
+        """
+        return self.read(column)[1]
+
     @abstractmethod
     def fit(self, truth: FloatArray) -> Self:
         """Learn what the loss needs, such as the mean, from training rows alone."""
@@ -144,14 +152,6 @@ class Task(ABC):
         """The operating point, from validation rows; NaN where the task has none."""
 
     @abstractmethod
-    def encode(self, column: pd.Series) -> FloatArray:
-        """Encode another cohort's target as `read` encoded the one that this task knows.
-
-        Returns:
-            One number a scan, NaN where there is none, or one that this task does not know.
-        """
-        return self.read(column)[1]
-
     def columns(self) -> list[str]:
         """Names of the columns of ``predicted`` in tables."""
 
