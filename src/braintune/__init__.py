@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from braintune.fitting.fit import Execution, fit
     from braintune.fitting.predict import predict
     from braintune.fitting.pretraining.pretrain import pretrain
+    from braintune.fitting.segmentation.segment import segment
     from braintune.imaging.prepare import prepare
     from braintune.models.weights.loading import load_backbone
     from braintune.pretraining_recipe import PretrainRecipe
@@ -48,6 +49,7 @@ _HOMES = {
     "pretrain": "braintune.fitting.pretraining.pretrain",
     "read_cohort": "braintune.cohort.read",
     "save_adapter": "braintune.adapters.files",
+    "segment": "braintune.fitting.segmentation.segment",
     "simulate": "braintune.synthesis.simulate",
     "write_report": "braintune.reporting.report",
 }
@@ -71,6 +73,7 @@ __all__ = [
     "pretrain",
     "read_cohort",
     "save_adapter",
+    "segment",
     "simulate",
     "write_report",
 ]

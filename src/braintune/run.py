@@ -86,6 +86,11 @@ class RunFolder:
         """The worst cases, with the names of their pictures."""
         return self.path / "cases" / "cases.json"
 
+    @property
+    def segmentations_folder(self) -> Path:
+        """Out-of-fold label maps, one a scan, where the task gives label maps."""
+        return self.path / "segmentations"
+
     def fold_folder(self, number: int) -> Path:
         """The folder of a fold."""
         return self.path / "folds" / str(number + 1)
@@ -124,7 +129,9 @@ class RunFolder:
             return False
         if not self.identity_file.exists():
             raise InputError(f"{self.path} is not empty and is no run. Choose another folder.")
-        differing = _differences(self.recipe.model_dump(), recipe.model_dump())
+        # As JSON: keys that are numbers, such as those of labels, are text once they were written.
+        plain = [of.model_dump(mode="json") for of in (self.recipe, recipe)]
+        differing = _differences(plain[0], plain[1])
         if differing:
             msg = (
                 f"{self.path} is a run of another recipe, which differs in {listing(differing)}."

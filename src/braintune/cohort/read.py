@@ -5,6 +5,7 @@ from pathlib import Path
 
 from braintune.cohort.bids import read_bids
 from braintune.cohort.cohort import Cohort
+from braintune.cohort.decathlon import is_decathlon, read_decathlon
 from braintune.cohort.tabular import read_tabular
 from braintune.errors import InputError
 from braintune.recipe import ScansRecipe
@@ -13,11 +14,12 @@ STORE_TABLE = "cohort.tsv"
 
 
 def read_cohort(source: str | Path, scans: ScansRecipe | None = None) -> Cohort:
-    """Read a cohort from a BIDS dataset, a table, or a prepared store.
+    """Read a cohort from a BIDS dataset, a table, a prepared store, or the Decathlon layout.
 
     Args:
-        source: A BIDS dataset or derivative, a TSV or CSV (see `read_tabular`), or a prepared
-            store, which carries its cohort's table.
+        source: A BIDS dataset or derivative, a TSV or CSV (see `read_tabular`), a prepared store,
+            which carries its cohort's table, or a folder with a ``dataset.json`` (see
+            `read_decathlon`).
         scans: Which files, or which column, to take.
 
     Raises:
@@ -32,10 +34,12 @@ def read_cohort(source: str | Path, scans: ScansRecipe | None = None) -> Cohort:
         raise InputError(f"The cohort {source} does not exist.")
     if (source / STORE_TABLE).is_file():
         return replace(read_tabular(source / STORE_TABLE), source=source)
+    if is_decathlon(source):
+        return read_decathlon(source)
     if not any(source.glob("sub-*")):
         msg = (
-            f"{source} holds no sub-* folders and is no prepared store. Give a BIDS dataset,"
-            " or a table with the columns participant_id and path."
+            f"{source} holds no sub-* folders, no dataset.json, and is no prepared store. Give a"
+            " BIDS dataset, or a table with the columns participant_id and path."
         )
         raise InputError(msg)
     return read_bids(source, scans)

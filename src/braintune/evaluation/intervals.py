@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from braintune.tasks.task import Metric, Scored
+from braintune.tasks.task import IntArray, Metric, Scored
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -37,7 +37,17 @@ class Interval:
 
 def bootstrap_rows(scored: Scored, seed: int = 0) -> list[npt.NDArray[np.intp]]:
     """Rows of each resample of subjects."""
-    _, subject = np.unique(scored.subject, return_inverse=True)
+    return subject_rows(scored.subject, seed)
+
+
+def subject_rows(subjects: IntArray, seed: int = 0) -> list[npt.NDArray[np.intp]]:
+    """Rows of each resample of subjects.
+
+    Args:
+        subjects: A number for the subject of each row.
+        seed: The same seed draws the same resamples.
+    """
+    _, subject = np.unique(subjects, return_inverse=True)
     count = subject.max() + 1
     order = np.argsort(subject, kind="stable")
     starts = np.searchsorted(subject[order], np.arange(count + 1))
@@ -59,7 +69,7 @@ def metric_intervals(
         for metric in metrics:
             samples[metric.name].append(metric.function(sample))
     return {
-        metric.name: _interval(metric.function(scored), np.array(samples[metric.name]))
+        metric.name: interval(metric.function(scored), np.array(samples[metric.name]))
         for metric in metrics
     }
 
@@ -69,10 +79,10 @@ def difference_interval(
 ) -> Interval:
     """How much more of a metric the first predictions have, paired: over the same subjects."""
     samples = [metric.function(first.take(r)) - metric.function(second.take(r)) for r in rows]
-    return _interval(metric.function(first) - metric.function(second), np.array(samples))
+    return interval(metric.function(first) - metric.function(second), np.array(samples))
 
 
-def _interval(value: float, samples: npt.NDArray[np.float64]) -> Interval:
+def interval(value: float, samples: npt.NDArray[np.float64]) -> Interval:
     """The percentile interval; too many undefined resamples leave it undefined."""
     defined = samples[~np.isnan(samples)]
     if len(defined) < len(samples) / 2:

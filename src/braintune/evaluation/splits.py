@@ -47,10 +47,7 @@ class Fold:
 def make_folds(
     cohort: Cohort, task: Task, truth: FloatArray, protocol: Protocol, validation: float, seed: int
 ) -> list[Fold]:
-    """Split a cohort by a protocol.
-
-    Test rows are dealt over strata of all rows, validation rows over strata of the others alone,
-    so that no target of a test row has a say in how its fold is trained.
+    """Split a cohort by a protocol, balanced over a target of one value a scan.
 
     Args:
         cohort: One row a scan.
@@ -64,27 +61,54 @@ def make_folds(
         InputError: If a column is missing, there are too few subjects, or a subject would be on
             two sides.
     """
+    folds = split_cohort(cohort, lambda rows: task.strata(truth[rows]), protocol, validation, seed)
+    for fold in folds:
+        _demand_all_classes(fold, task, truth)
+    return folds
+
+
+def split_cohort(
+    cohort: Cohort,
+    strata_of: Callable[[Rows], npt.NDArray[np.int64]],
+    protocol: Protocol,
+    validation: float,
+    seed: int,
+) -> list[Fold]:
+    """Split a cohort by a protocol.
+
+    Test rows are dealt over strata of all rows, validation rows over strata of the others alone,
+    so that no target of a test row has a say in how its fold is trained.
+
+    Args:
+        cohort: One row a scan.
+        strata_of: What folds are balanced over first: the stratum of each of some rows.
+        protocol: How to split.
+        validation: The share of the training subjects that validates.
+        seed: The same seed gives the same folds.
+
+    Raises:
+        InputError: If a column is missing, there are too few subjects, or a subject would be on
+            two sides.
+    """
     for name in protocol.stratify:
         cohort.column(name)
     groups = _groups(cohort, protocol.group)
-    strata = _strata(cohort.table, task.strata(truth), protocol.stratify)
+
+    def strata(rows: Rows) -> Strata:
+        return _strata(cohort.table.iloc[rows], strata_of(rows), protocol.stratify)
+
     random = np.random.default_rng([seed, 11])
-    sides = _SPLITTERS[protocol.kind](cohort, groups, strata, protocol, random)
+    everybody = np.arange(len(cohort))
+    sides = _SPLITTERS[protocol.kind](cohort, groups, strata(everybody), protocol, random)
     folds: list[Fold] = []
     for name, test in sides:
-        rest = np.setdiff1d(np.arange(len(cohort)), test)
+        rest = np.setdiff1d(everybody, test)
         if protocol.fraction < 1:
             chance = np.random.default_rng([seed, 13, len(folds)])
-            rest_strata = _strata(
-                cohort.table.iloc[rest], task.strata(truth[rest]), protocol.stratify
-            )
-            rest = rest[nested_share(groups[rest], rest_strata, protocol.fraction, chance)]
+            rest = rest[nested_share(groups[rest], strata(rest), protocol.fraction, chance)]
         inner = np.random.default_rng([seed, 12, len(folds)])
-        inner_strata = _strata(cohort.table.iloc[rest], task.strata(truth[rest]), protocol.stratify)
-        hand = deal(groups[rest], inner_strata, validation_hands(validation), inner)
-        fold = Fold(name, rest[hand > 0], rest[hand == 0], np.sort(test))
-        _demand_all_classes(fold, task, truth)
-        folds.append(fold)
+        hand = deal(groups[rest], strata(rest), validation_hands(validation), inner)
+        folds.append(Fold(name, rest[hand > 0], rest[hand == 0], np.sort(test)))
     check_disjoint(folds, groups)
     return folds
 

@@ -8,17 +8,18 @@ import numpy as np
 import torch
 
 from braintune.cohort.cohort import Cohort
+from braintune.cohort.label_maps import LABEL_PATH
 from braintune.cohort.tables import write_table_text
 from braintune.console import progress, say
 from braintune.errors import InputError, listing
 from braintune.evaluation.splits import splits_table
 from braintune.files import digest, write_json, write_text
 from braintune.fitting.batches import steps_per_epoch
-from braintune.fitting.fold import fit_fold, is_done
+from braintune.fitting.fold import is_done
 from braintune.fitting.interrupt import stop_on_signals
 from braintune.fitting.network import blank_images, outline
 from braintune.fitting.overlap import refuse_seen
-from braintune.fitting.plan import FitPlan, plan_fit, refuse_equal_scans
+from braintune.fitting.plan import AnyPlan
 from braintune.fitting.precision import (
     Precision,
     choose_precision,
@@ -26,12 +27,11 @@ from braintune.fitting.precision import (
     keep_freed_memory,
     make_fabric,
 )
-from braintune.fitting.scoring import finish_run
+from braintune.fitting.procedure import procedure_of
 from braintune.fitting.starting import Start, read_start, settle
 from braintune.fitting.training import Machinery
 from braintune.imaging.preparation import fingerprint
-from braintune.imaging.prepare import Prepared, fill_store
-from braintune.imaging.stores import store_for
+from braintune.imaging.prepare import Prepared
 from braintune.recipe import Recipe
 from braintune.run import RunFolder, describe_environment
 
@@ -81,7 +81,8 @@ def fit(recipe: Recipe, cohort: Cohort, out: Path, execution: Execution | None =
     execution = execution or Execution()
     run = RunFolder(out)
     recipe = settle(recipe)
-    plan = plan_fit(recipe, cohort)
+    procedure = procedure_of(recipe)
+    plan = procedure.plan(recipe, cohort, execution.exclude_broken)
     resumed = run.check_free(recipe)
     start = read_start(recipe, cohort)
     if start is not None and not resumed:
@@ -89,7 +90,11 @@ def fit(recipe: Recipe, cohort: Cohort, out: Path, execution: Execution | None =
         refuse_seen(start.weights.path, plan.cohort, tested.tolist(), execution.workers)
     precision = _precision(plan, execution)
     fabric = _launch(recipe, execution, precision)
-    plan, prepared = _prepare(plan, fabric, execution)
+    with fabric.rank_zero_first():
+        prepared = procedure.prepare(
+            plan, execution.store, execution.workers, execution.exclude_broken
+        )
+    plan = procedure.plan(recipe, prepared.cohort, execution.exclude_broken)
     if fabric.is_global_zero:
         _begin(run, plan, prepared, precision, start)
     fabric.barrier()
@@ -97,12 +102,12 @@ def fit(recipe: Recipe, cohort: Cohort, out: Path, execution: Execution | None =
         keep_freed_memory()
         _fit_folds(run, plan, prepared, fabric, precision, execution)
         if fabric.is_global_zero:
-            finish_run(run, plan, prepared.store)
+            procedure.finish(run, plan, prepared.store)
     fabric.barrier()
     return run
 
 
-def _precision(plan: FitPlan, execution: Execution) -> Precision:
+def _precision(plan: AnyPlan, execution: Execution) -> Precision:
     """What the device is fast at, if it is right for the network."""
     if execution.accelerator not in _ACCELERATORS:
         allowed = listing(_ACCELERATORS)
@@ -131,36 +136,19 @@ def _launch(recipe: Recipe, execution: Execution, precision: Precision) -> light
     return fabric
 
 
-def _prepare(
-    plan: FitPlan, fabric: lightning_fabric.Fabric, execution: Execution
-) -> tuple[FitPlan, Prepared]:
-    """Prepare the scans that have a target, once; the other processes find them there."""
-    recipe = plan.recipe
-    store = execution.store or store_for(plan.cohort, recipe.prepare)
-    with fabric.rank_zero_first():
-        prepared = fill_store(
-            plan.cohort,
-            store,
-            recipe.prepare,
-            workers=execution.workers,
-            exclude_broken=execution.exclude_broken,
-        )
-    refuse_equal_scans(prepared.cohort)
-    return plan_fit(recipe, prepared.cohort), prepared
-
-
 def _begin(
-    run: RunFolder, plan: FitPlan, prepared: Prepared, precision: Precision, start: Start | None
+    run: RunFolder, plan: AnyPlan, prepared: Prepared, precision: Precision, start: Start | None
 ) -> None:
     """Write down who is in, who is not and why, and how the folds were dealt."""
     splits = splits_table(plan.cohort, plan.folds)
-    target = plan.cohort.table[["scan_id", plan.recipe.task.target]].to_numpy().tolist()
+    truth = procedure_of(plan.recipe).truth(plan)
     resumed = run.begin(
-        plan.recipe, digest([splits.to_numpy().tolist(), target]), plan.cohort.source
+        plan.recipe, digest([splits.to_numpy().tolist(), truth]), plan.cohort.source
     )
     if resumed:
         return
-    write_text(run.cohort_file, write_table_text(plan.cohort.table.drop(columns=["path"])))
+    people = plan.cohort.table.drop(columns=["path", LABEL_PATH], errors="ignore")
+    write_text(run.cohort_file, write_table_text(people))
     write_text(run.splits_file, write_table_text(splits))
     environment = describe_environment()
     environment["precision"] = asdict(precision)
@@ -187,13 +175,13 @@ def _begin(
 
 def _fit_folds(
     run: RunFolder,
-    plan: FitPlan,
+    plan: AnyPlan,
     prepared: Prepared,
     fabric: lightning_fabric.Fabric,
     precision: Precision,
     execution: Execution,
 ) -> None:
-    train = plan.recipe.train
+    procedure, train = procedure_of(plan.recipe), plan.recipe.train
     size = train.batch_size * train.accumulate
     lengths = [train.epochs * steps_per_epoch(len(fold.train), size) for fold in plan.folds]
     with stop_on_signals() as stop, progress("Fitting", sum(lengths)) as bar:
@@ -208,4 +196,4 @@ def _fit_folds(
                 every=execution.checkpoint_every,
                 stop=stop,
             )
-            fit_fold(run, plan, prepared.store, number, machinery, bar)
+            procedure.fit_fold(run, plan, prepared.store, number, machinery, bar)

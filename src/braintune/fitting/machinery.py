@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import lightning_fabric
 
@@ -12,9 +13,28 @@ from braintune.imaging.loader import ScanLoader
 from braintune.tasks.task import FloatArray
 
 
+class FoldScans(Protocol):
+    """The scans that a fold learns from."""
+
+    @property
+    def loader(self) -> ScanLoader:
+        """Reads scans by their row."""
+        ...
+
+    @property
+    def fold(self) -> Fold:
+        """Which rows train, validate and test."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """The fold's number, from 0."""
+        ...
+
+
 @dataclass(frozen=True)
 class FoldData:
-    """What a fold learns from.
+    """What a fold learns from, where every scan has one value.
 
     Attributes:
         loader: Reads scans by their row.

@@ -16,7 +16,7 @@ from braintune.fitting.network import Network, make_network
 from braintune.fitting.typicality import Typicality
 from braintune.models.weights.tensors import read_tensors, write_tensors
 from braintune.recipe import Recipe
-from braintune.tasks.task import TASKS, Task
+from braintune.tasks.task import TASKS, AnyTask, Task
 
 _FROZEN = "frozen.safetensors"
 
@@ -92,7 +92,7 @@ def save_model(
 
 
 def member_document(
-    saved: tuple[str, str], task: Task, threshold: float, bias: AgeBias | None
+    saved: tuple[str, str], task: AnyTask, threshold: float, bias: AgeBias | None
 ) -> dict[str, Any]:
     """A member as JSON."""
     return {
@@ -105,21 +105,13 @@ def member_document(
 
 
 def open_model(run: Path) -> Model:
-    """Open the model of a run, or a model folder that was copied out of one.
+    """Open the model of a run that predicts values, or a model folder that was copied out of one.
 
     Raises:
-        InputError: If there is none, or a file is not what was written.
+        InputError: If there is none, a file is not what was written, or it gives label maps.
     """
-    folder = run if (run / "model.json").is_file() else run / "model"
-    if not (folder / "model.json").is_file():
-        msg = f"{run} holds no finished model. Give the same fit command again to finish the run."
-        raise InputError(msg)
-    document = read_json(folder / "model.json")
-    recipe = Recipe.parse(document["recipe"])
-    restore = TASKS.get(recipe.task.kind).restore
-    members = tuple(_member(folder, values, restore) for values in document["members"])
-    if document["frozen_sha256"] and _sha256(folder / _FROZEN) != document["frozen_sha256"]:
-        raise InputError(f"{folder / _FROZEN} is not the file that the run wrote.")
+    folder, document, recipe = read_model(run)
+    members = tuple(_member(folder, values, recipe) for values in document["members"])
     return Model(
         folder=folder,
         recipe=recipe,
@@ -129,34 +121,74 @@ def open_model(run: Path) -> Model:
     )
 
 
+def read_model(run: Path) -> tuple[Path, dict[str, Any], Recipe]:
+    """The folder, the description and the recipe of the model of a run, or of a model folder.
+
+    Raises:
+        InputError: If there is none, or what is frozen is not what was written.
+    """
+    folder = run if (run / "model.json").is_file() else run / "model"
+    if not (folder / "model.json").is_file():
+        msg = f"{run} holds no finished model. Give the same fit command again to finish the run."
+        raise InputError(msg)
+    document = read_json(folder / "model.json")
+    if document["frozen_sha256"] and _sha256(folder / _FROZEN) != document["frozen_sha256"]:
+        raise InputError(f"{folder / _FROZEN} is not the file that the run wrote.")
+    return folder, document, Recipe.parse(document["recipe"])
+
+
 def load_member(model: Model, member: Member) -> Network:
     """Make a member's network, with all its weights from the model's own files."""
+    return load_network(model.folder, model.recipe, member.task, member.file)
+
+
+def load_network(folder: Path, recipe: Recipe, task: AnyTask, file: str) -> Network:
+    """Make one network of a model folder, with all its weights from the folder's own files.
+
+    Raises:
+        InputError: If the file does not fit the recipe.
+    """
     # The backbone's own weights are in the model's files, so the original set is not needed.
-    backbone = model.recipe.backbone.model_copy(update={"weights": "none"})
-    recipe = model.recipe.model_copy(update={"backbone": backbone})
-    network = make_network(recipe, member.task)
-    state = read_tensors(model.folder / member.file)
-    if (model.folder / _FROZEN).exists():
-        state |= read_tensors(model.folder / _FROZEN)
+    backbone = recipe.backbone.model_copy(update={"weights": "none"})
+    network = make_network(recipe.model_copy(update={"backbone": backbone}), task)
+    state = read_tensors(folder / file)
+    if (folder / _FROZEN).exists():
+        state |= read_tensors(folder / _FROZEN)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        msg = f"{model.folder / member.file} does not fit the model's recipe: {error}"
+        msg = f"{folder / file} does not fit the model's recipe: {error}"
         raise InputError(msg) from None
     return network.eval()
 
 
-def _member(folder: Path, values: dict[str, Any], restore: Any) -> Member:
+def restored_task(recipe: Recipe, values: dict[str, Any]) -> AnyTask:
+    """The task of a member, with what it learnt from its training rows."""
+    return TASKS.get(recipe.task.kind).restore(values["task"])
+
+
+def checked_file(folder: Path, values: dict[str, Any]) -> str:
+    """The name of a member's file.
+
+    Raises:
+        InputError: If it is not in the folder, or not what was written.
+    """
     name = str(values["file"])
     if Path(name).name != name:
         raise InputError(f"{folder} names a file outside of itself: {name!r}.")
     if not (folder / name).is_file() or _sha256(folder / name) != values["sha256"]:
         raise InputError(f"{folder / name} is missing or is not the file that the run wrote.")
-    threshold = values["threshold"]
+    return name
+
+
+def _member(folder: Path, values: dict[str, Any], recipe: Recipe) -> Member:
+    threshold, task = values["threshold"], restored_task(recipe, values)
+    if not isinstance(task, Task):
+        raise InputError(f"{folder} gives label maps, not values. Use 'braintune segment'.")
     return Member(
-        file=name,
+        file=checked_file(folder, values),
         sha256=values["sha256"],
-        task=restore(values["task"]),
+        task=task,
         threshold=float("nan") if threshold is None else float(threshold),
         bias=AgeBias(**values["bias"]) if values["bias"] else None,
     )

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 from braintune.adapters import adapter as adapters
 from braintune.adapters.adapter import adapt
 from braintune.adapters.counting import ParameterAudit, audit_parameters
+from braintune.errors import InputError
 from braintune.models import backbone as backbones
 from braintune.models.backbone import InputShape, MapBackbone, build_backbone
 from braintune.models.stochastic_depth import set_stochastic_depth
@@ -16,7 +18,7 @@ from braintune.models.weights.loading import find_weights, load_backbone
 from braintune.recipe import Recipe
 from braintune.registry import parse
 from braintune.tasks.head import HeadOptions
-from braintune.tasks.task import Task, make_task
+from braintune.tasks.task import AnyTask, Task, make_any_task
 
 
 class Network(nn.Module):
@@ -24,7 +26,7 @@ class Network(nn.Module):
 
     Attributes:
         backbone: From images to features.
-        head: From features to the task's outputs.
+        head: From features, or maps, to the task's outputs.
     """
 
     def __init__(self, backbone: backbones.Backbone, head: nn.Module) -> None:
@@ -43,12 +45,52 @@ class Network(nn.Module):
         self.head = task.head(self.backbone.n_features).to(device)
 
 
+class MapNetwork(Network):
+    """A backbone with a decoder, and a head that every voxel's vector passes through.
+
+    Attributes:
+        coarse_heads: With deep supervision, one head for each coarser map of the decoder.
+    """
+
+    def __init__(
+        self, backbone: backbones.MapBackbone, head: nn.Module, coarse_heads: list[nn.Module]
+    ) -> None:
+        super().__init__(backbone, head)
+        self.coarse_heads = nn.ModuleList(coarse_heads)
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """From (batch, channels, x, y, z) to (batch, outputs, x, y, z).
+
+        A network that trains under deep supervision gives a list: those of the finest map first,
+        then those of the coarser ones.
+        """
+        backbone = self.backbone
+        assert isinstance(backbone, MapBackbone)
+        if not (self.training and len(self.coarse_heads)):
+            return self.head(backbone.maps(images))
+        caught: dict[str, torch.Tensor] = {}
+        names = [name for name, _ in backbone.coarser_maps()]
+        hooks = [
+            backbone.get_submodule(name).register_forward_hook(
+                lambda _module, _inputs, output, name=name: caught.update({name: output})
+            )
+            for name in names
+        ]
+        try:
+            finest = self.head(backbone.maps(images))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        coarse = [head(caught[n]) for head, n in zip(self.coarse_heads, names, strict=True)]
+        return [finest, *coarse]
+
+
 def input_shape(recipe: Recipe) -> InputShape:
     """What a recipe's preparation gives its network."""
-    return InputShape(1, recipe.prepare.shape)
+    return InputShape(1, make_any_task(recipe.task).input_shape(recipe))
 
 
-def make_network(recipe: Recipe, task: Task) -> Network:
+def make_network(recipe: Recipe, task: AnyTask) -> Network:
     """Make the network that a recipe describes, with its weights loaded and its adapter in place.
 
     Raises:
@@ -59,10 +101,16 @@ def make_network(recipe: Recipe, task: Task) -> Network:
     return _assemble(backbone, recipe, task)
 
 
-def _assemble(backbone: backbones.Backbone, recipe: Recipe, task: Task) -> Network:
+def _assemble(backbone: backbones.Backbone, recipe: Recipe, task: AnyTask) -> Network:
     """Adapter and head around a backbone, of which tasks of one value a scan need no decoder."""
+    if task.reads_maps and not isinstance(backbone, MapBackbone):
+        msg = (
+            f"{recipe.backbone.name} gives no label maps: it has no decoder. Take unet, segresnet,"
+            " swinunetr or unetr."
+        )
+        raise InputError(msg)
     new = _parameters_that_weights_lack(backbone, recipe)
-    if isinstance(backbone, MapBackbone):
+    if isinstance(backbone, MapBackbone) and not task.reads_maps:
         backbone.drop_decoder()
     if recipe.train.drop_path is not None:
         set_stochastic_depth(backbone, recipe.train.drop_path)
@@ -70,10 +118,23 @@ def _assemble(backbone: backbones.Backbone, recipe: Recipe, task: Task) -> Netwo
     for parameter in new:
         # What starts at random must be learnt, whatever the adapter freezes.
         parameter.requires_grad_(True)
+    if isinstance(backbone, MapBackbone) and task.reads_maps:
+        return MapNetwork(backbone, task.head(backbone.n_maps), _coarse_heads(backbone, task))
     return Network(backbone, _make_head(backbone.n_features, recipe, task))
 
 
-def _make_head(n_features: int, recipe: Recipe, task: Task) -> nn.Module:
+def _coarse_heads(backbone: MapBackbone, task: AnyTask) -> list[nn.Module]:
+    """A head for each coarser map, if the task is learnt on them too."""
+    if not task.deep_supervision:
+        return []
+    maps = backbone.coarser_maps()
+    if not maps:
+        msg = "This backbone offers no coarser maps. Set 'task: {deep_supervision: false}'."
+        raise InputError(msg)
+    return [task.head(channels) for _, channels in maps]
+
+
+def _make_head(n_features: int, recipe: Recipe, task: AnyTask) -> nn.Module:
     """The task's head, below which a hidden layer is put if the adapter stands for one."""
     options = parse(HeadOptions, recipe.task.options.get("head", {}), "task.head")
     wanted = adapters.ADAPTERS.get(recipe.adapter.name).head_kind
@@ -96,7 +157,7 @@ def _parameters_that_weights_lack(
     ]
 
 
-def outline(recipe: Recipe, task: Task) -> Network:
+def outline(recipe: Recipe, task: AnyTask) -> Network:
     """The network without memory for its parameters: fit to count and check, not to compute.
 
     Raises:
@@ -133,7 +194,7 @@ class RecipeAudit:
 
 def audit_recipe(recipe: Recipe) -> RecipeAudit:
     """Count the parameters of a recipe and estimate the memory that training takes."""
-    network = outline(recipe, make_task(recipe.task))
+    network = outline(recipe, make_any_task(recipe.task))
     counts = audit_parameters(network.backbone, network.head)
     memory = {
         "parameters": 4 * counts.total,

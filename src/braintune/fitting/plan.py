@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,36 @@ from braintune.errors import InputError, listing
 from braintune.evaluation.splits import Fold, make_folds
 from braintune.imaging.prepare import equal_scans
 from braintune.recipe import CrossValidation, Recipe
-from braintune.tasks.task import FloatArray, Task, make_task
+from braintune.tasks.task import AnyTask, FloatArray, Task, make_task
+
+
+class AnyPlan(Protocol):
+    """What every fit will do, whatever its task."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        ...
+
+    @property
+    def cohort(self) -> Cohort:
+        """The scans that are learnt from; its exclusions name the others."""
+        ...
+
+    @property
+    def task(self) -> AnyTask:
+        """The task."""
+        ...
+
+    @property
+    def folds(self) -> Sequence[Fold]:
+        """Who trains, validates and tests."""
+        ...
 
 
 @dataclass(frozen=True)
 class FitPlan:
-    """All that a fit will do.
+    """All that a fit of one value a scan will do.
 
     Attributes:
         recipe: The recipe.

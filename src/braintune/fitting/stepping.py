@@ -1,6 +1,7 @@
 """One step of training: gradients of its batches, then the optimiser."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -8,16 +9,26 @@ import torch
 from braintune.adapters.adapter import set_training
 from braintune.fitting.batches import Share, derive_seed
 from braintune.fitting.failures import failed, find_culprits
-from braintune.fitting.losses import Batch, Labels, TrainingLoss
-from braintune.fitting.machinery import FoldData, Machinery
+from braintune.fitting.machinery import FoldScans, Machinery
 from braintune.fitting.network import Network
 from braintune.fitting.optimiser import make_optimiser, set_learning_rate
 from braintune.fitting.sam import climbed
 from braintune.recipe import Recipe
-from braintune.tasks.task import FloatArray, Task
 
 # A share of a batch, and its scans as the store has them.
 Part = tuple[Share, torch.Tensor]
+
+
+class BatchLoss(Protocol):
+    """Makes batches for training, and their losses."""
+
+    def batch(self, share: Share, images: torch.Tensor, step: int) -> Any:
+        """A share of a batch as the network and the loss need it; chance is seeded by the step."""
+        ...
+
+    def __call__(self, network: Callable[[torch.Tensor], Any], batch: Any) -> torch.Tensor:
+        """The loss of each scan of what `batch` made, of shape (batch,)."""
+        ...
 
 
 class Stepper:
@@ -25,11 +36,10 @@ class Stepper:
 
     Args:
         recipe: The whole recipe.
-        task: The loss.
+        loss: Makes batches, and their losses.
         data: What is learnt from.
         machinery: Where and how.
         network: What trains, on its device.
-        weights: How much each scan's loss counts, or None if all count the same.
 
     Attributes:
         wrapped: The network, set up by Fabric.
@@ -39,24 +49,16 @@ class Stepper:
     def __init__(
         self,
         recipe: Recipe,
-        task: Task,
-        data: FoldData,
+        loss: BatchLoss,
+        data: FoldScans,
         machinery: Machinery,
         network: Network,
-        weights: FloatArray | None,
     ) -> None:
         self._recipe, self._data, self._network = recipe, data, network
+        self._loss = loss
         self._fabric = machinery.fabric
         optimiser = make_optimiser(network, recipe.train)
         self.wrapped, self.optimiser = self._fabric.setup(network, optimiser)
-        self._loss = TrainingLoss(
-            recipe,
-            task,
-            data.number,
-            Labels(data.truth, weights),
-            machinery.precision,
-            self._fabric.device,
-        )
 
     def take(self, step: int, lr: float, parts: list[Part]) -> float:
         """One optimiser step, over one or more batches whose gradients add up.
@@ -75,7 +77,7 @@ class Stepper:
         train, fabric = self._recipe.train, self._fabric
         set_learning_rate(self.optimiser, lr)
         set_training(self.wrapped)
-        batches: Iterable[Batch] = (self._loss.batch(*part, step) for part in parts)
+        batches: Iterable[Any] = (self._loss.batch(*part, step) for part in parts)
         if train.sam is not None:
             # Both passes see the same images.
             batches = list(batches)
@@ -101,7 +103,7 @@ class Stepper:
         self.optimiser.zero_grad(set_to_none=True)
         return totals[0]
 
-    def _gradients(self, step: int, batches: Iterable[Batch], count: int) -> list[torch.Tensor]:
+    def _gradients(self, step: int, batches: Iterable[Any], count: int) -> list[torch.Tensor]:
         """Add up the gradients of some batches.
 
         Returns:
@@ -140,4 +142,4 @@ class Stepper:
                 for of_pass in passes
             ],
         ]
-        return find_culprits(self._fabric, len(self._data.truth), looks)
+        return find_culprits(self._fabric, len(self._data.loader.scan_ids), looks)

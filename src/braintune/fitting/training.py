@@ -18,7 +18,6 @@ from braintune.fitting.batches import (
     epoch_rows,
     share_batch,
     steps_per_epoch,
-    stratum_weights,
 )
 from braintune.fitting.checkpoint import (
     Checkpoint,
@@ -29,25 +28,27 @@ from braintune.fitting.checkpoint import (
     save_checkpoint,
 )
 from braintune.fitting.failures import all_finite, failed
-from braintune.fitting.inference import predict_rows, swapped
+from braintune.fitting.inference import swapped
+from braintune.fitting.lesson import Lesson, ValueLesson
 from braintune.fitting.machinery import FoldData as FoldData
+from braintune.fitting.machinery import FoldScans
 from braintune.fitting.machinery import Machinery as Machinery
-from braintune.fitting.network import Network, make_network
+from braintune.fitting.network import Network
 from braintune.fitting.optimiser import demand_current
 from braintune.fitting.precision import keep_exact
 from braintune.fitting.recalibration import recalibrate
 from braintune.fitting.schedule import lr_factor
 from braintune.fitting.stepping import Stepper
 from braintune.recipe import Recipe
-from braintune.tasks.task import FloatArray, Task
+from braintune.tasks.task import Task
 
 
-class FoldTrainer:
+class Trainer:
     """Trains one fold's network.
 
     Args:
         recipe: The whole recipe.
-        task: The task, fitted on the fold's training rows.
+        lesson: What is learnt.
         data: What to learn from.
         machinery: Where and how.
 
@@ -56,22 +57,21 @@ class FoldTrainer:
         history: One entry an epoch.
     """
 
-    def __init__(self, recipe: Recipe, task: Task, data: FoldData, machinery: Machinery) -> None:
+    def __init__(
+        self, recipe: Recipe, lesson: Lesson, data: FoldScans, machinery: Machinery
+    ) -> None:
         self._recipe, self._train = recipe, recipe.train
-        self._task, self._data, self._machinery = task, data, machinery
-        # Strata are cut from training rows alone; others are never asked for.
-        self._strata = np.zeros(len(data.truth), dtype=np.int64)
-        self._strata[data.fold.train] = task.strata(data.truth[data.fold.train])
+        self._lesson, self._data, self._machinery = lesson, data, machinery
         self._step_size = recipe.train.batch_size * recipe.train.accumulate
         self._steps = steps_per_epoch(len(data.fold.train), self._step_size)
         # Every fold starts from the same weights, so that frozen parts are the same in all.
         torch.manual_seed(derive_seed(recipe.seed, "start"))
-        network = make_network(recipe, task)
+        network = lesson.make_network()
         keep_exact(network, machinery.precision.exact)
         machinery.precision.arrange_kernels(network)
         self.network: Network = network.to(machinery.fabric.device)
         lighten(self.network)
-        self._stepper = Stepper(recipe, task, data, machinery, self.network, self._loss_weights())
+        self._stepper = Stepper(recipe, lesson.loss, data, machinery, self.network)
         self._average = self._make_average()
         self._state = Checkpoint()
         self._saved = time.monotonic()
@@ -154,10 +154,7 @@ class FoldTrainer:
         with machinery.fabric.autocast():
             recalibrate(
                 self.network.backbone,
-                (
-                    machinery.precision.arrange(b.to(machinery.fabric.device).float())
-                    for b in batches
-                ),
+                (machinery.precision.arrange(self._lesson.inputs(b)) for b in batches),
             )
         if self._average is not None:
             self._average.restart(self.network)
@@ -174,7 +171,8 @@ class FoldTrainer:
         fold, fabric = self._data.fold, self._machinery.fabric
         seeds = (self._recipe.seed, self._data.number, "epoch", epoch)
         balanced = self._train.balance == "sampler"
-        rows = epoch_rows(fold.train, self._strata[fold.train], balanced, derive_seed(*seeds))
+        strata = self._lesson.strata(fold.train)
+        rows = epoch_rows(fold.train, strata, balanced, derive_seed(*seeds))
         steps = [rows[i * self._step_size : (i + 1) * self._step_size] for i in range(self._steps)]
         return [
             [
@@ -223,8 +221,7 @@ class FoldTrainer:
             BraintuneError: If it is no number.
         """
         rows = self._data.fold.validation
-        truth = torch.as_tensor(self._data.truth[rows], dtype=torch.float32)
-        losses = self._task.loss(self.outputs(rows), truth)
+        losses = self._lesson.validation_losses(self._stepper.wrapped, rows)
         if not all_finite([losses]):
             bad = rows[~torch.isfinite(losses).numpy()]
             raise failed(
@@ -233,18 +230,6 @@ class FoldTrainer:
                 [self._data.loader.scan_ids[row] for row in bad],
             )
         return float(losses.mean())
-
-    def outputs(self, rows: Rows) -> torch.Tensor:
-        """The network's outputs for some rows, of shape (rows, outputs)."""
-        return predict_rows(
-            self._stepper.wrapped,
-            self._data.loader,
-            rows.tolist(),
-            self._machinery.fabric,
-            self._machinery.precision,
-            batch_size=self._train.batch_size,
-            flip_average=self._train.flip_average,
-        )
 
     def _pause(self) -> None:
         """Write a checkpoint when it is time, or when someone asked to stop."""
@@ -295,12 +280,6 @@ class FoldTrainer:
         if kept is not None:
             self.network.load_state_dict({**self.network.state_dict(), **kept})
 
-    def _loss_weights(self) -> FloatArray | None:
-        """How much each scan's loss counts; only those of training rows are ever used."""
-        if self._train.balance != "weights":
-            return None
-        return stratum_weights(self._strata[self._data.fold.train])[self._strata]
-
     def _make_average(self) -> WeightAverage | None:
         train = self._train
         if train.average_last is not None:
@@ -312,6 +291,25 @@ class FoldTrainer:
         loss = f" loss {self._state.epoch_loss / done:.3f}" if self._state.epoch_loss else ""
         seen = f" validation {self.history[-1]['validation_loss']:.3f}" if self.history else ""
         return f"fold {self._data.fold.name} epoch {epoch + 1}{loss}{seen}"
+
+
+class FoldTrainer(Trainer):
+    """Trains one fold's network to predict one value a scan.
+
+    Args:
+        recipe: The whole recipe.
+        task: The task, fitted on the fold's training rows.
+        data: What to learn from.
+        machinery: Where and how.
+    """
+
+    def __init__(self, recipe: Recipe, task: Task, data: FoldData, machinery: Machinery) -> None:
+        self._values = ValueLesson(recipe, task, data, machinery)
+        super().__init__(recipe, self._values, data, machinery)
+
+    def outputs(self, rows: Rows) -> torch.Tensor:
+        """The network's outputs for some rows, of shape (rows, outputs)."""
+        return self._values.outputs(self._stepper.wrapped, rows)
 
 
 def _copied(state: State) -> State:

@@ -118,10 +118,29 @@ def augment(images: torch.Tensor, seeds: Sequence[int], strength: Strength) -> t
         >>> torch.equal(once, twice), torch.equal(once[0], images[0])
         (True, False)
     """
-    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
-    images = F.grid_sample(
-        images, _positions(images, seeds, draws, strength), mode="bilinear", align_corners=True
-    )
+    draws = draws_of(seeds)
+    shape = (images.shape[2], images.shape[3], images.shape[4])
+    positions = positions_of(shape, seeds, draws, strength, images.device)
+    images = F.grid_sample(images, positions, mode="bilinear", align_corners=True)
+    return changed_intensities(images, seeds, draws, strength)
+
+
+def draws_of(seeds: Sequence[int]) -> list[torch.Generator]:
+    """The sources of chance of scans; geometry draws from them first, intensities after it."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def changed_intensities(
+    images: torch.Tensor, seeds: Sequence[int], draws: list[torch.Generator], strength: Strength
+) -> torch.Tensor:
+    """Change the intensities of images that nobody else needs, but not where they are 0.
+
+    Args:
+        images: Of shape (batch, channels, x, y, z), moved already.
+        seeds: One a scan.
+        draws: Of the same seeds, after `positions_of`.
+        strength: How far to go.
+    """
     brain = images != 0
     images = _acquired(images, seeds, strength)
     images = _bent(images, draws, strength)
@@ -133,23 +152,39 @@ def augment(images: torch.Tensor, seeds: Sequence[int], strength: Strength) -> t
     return _without_boxes(images, seeds, strength.cutout)
 
 
-def _positions(
-    images: torch.Tensor, seeds: Sequence[int], draws: list[torch.Generator], strength: Strength
+def positions_of(
+    shape: tuple[int, int, int],
+    seeds: Sequence[int],
+    draws: list[torch.Generator],
+    strength: Strength,
+    device: torch.device,
 ) -> torch.Tensor:
-    """Where each voxel is taken from: control points, spread over all voxels."""
-    shape = (images.shape[2], images.shape[3], images.shape[4])
+    """Where each voxel is taken from: control points, spread over all voxels on a device.
+
+    Returns:
+        Of shape (batch, x, y, z, 3), in the coordinates of `grid_sample`.
+    """
     points = torch.stack(
         [
             _control_points(_lattice(shape, seed, strength.crop), shape, draw, strength)
             for seed, draw in zip(seeds, draws, strict=True)
         ]
     )
-    points = points.to(images.device)
+    points = points.to(device)
     # One axis after the other, the largest last, so that few numbers are touched twice.
     for axis, n in enumerate(shape):
-        spread = _interpolation(points.shape[1 + axis], n).to(images.device)
+        spread = _interpolation(points.shape[1 + axis], n).to(device)
         points = torch.tensordot(spread, points, dims=([1], [1 + axis])).movedim(0, 1 + axis)
     return points
+
+
+def flipped(seeds: Sequence[int], strength: Strength) -> list[bool]:
+    """Whether `positions_of` swaps left and right, for each scan."""
+    found = []
+    for draw in draws_of(seeds):
+        _pose_numbers(draw)
+        found.append(_is_flipped(draw, strength))
+    return found
 
 
 def _lattice(shape: tuple[int, int, int], seed: int, crop: float) -> torch.Tensor:
@@ -170,17 +205,26 @@ def _control_points(
 ) -> torch.Tensor:
     """The lattice moved, (x, y, z, 3), in the coordinates of grid_sample."""
     half = torch.tensor([(n - 1) / 2 for n in shape])
-    u = 2 * torch.rand(9, generator=draw) - 1
+    u = _pose_numbers(draw)
     angles = torch.deg2rad(u[:3] * strength.rotate)
     zoom = torch.exp(u[3:6] * strength.scale)
-    flip = torch.rand(1, generator=draw) < strength.flip
-    zoom[0] = torch.where(flip[0], -zoom[0], zoom[0])
+    if _is_flipped(draw, strength):
+        zoom[0] = -zoom[0]
     matrix = _rotation(angles) * zoom
     lattice = (lattice * half) @ matrix.T + 2 * half * strength.shift * u[6:]
     if strength.elastic:
         lattice = lattice + strength.elastic * torch.randn(lattice.shape, generator=draw)
     # grid_sample wants the last axis first.
     return (lattice / half).flip(-1)
+
+
+def _pose_numbers(draw: torch.Generator) -> torch.Tensor:
+    """Angles, sizes and shifts, each evenly from -1 to 1."""
+    return 2 * torch.rand(9, generator=draw) - 1
+
+
+def _is_flipped(draw: torch.Generator, strength: Strength) -> bool:
+    return bool(torch.rand(1, generator=draw) < strength.flip)
 
 
 def _rotation(angles: torch.Tensor) -> torch.Tensor:

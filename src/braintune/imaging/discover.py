@@ -8,6 +8,7 @@ import pandas as pd
 
 from braintune.cohort.bids import parse_name
 from braintune.cohort.cohort import Cohort
+from braintune.cohort.decathlon import is_decathlon
 from braintune.cohort.files import cohort_of_files
 from braintune.cohort.read import read_cohort
 from braintune.errors import InputError
@@ -45,7 +46,8 @@ def _of_files(files: list[Path]) -> Cohort:
 
 def _of_source(source: Path, scans: ScansRecipe) -> Cohort:
     _demand_there(source)
-    if source.is_file() or any(source.glob("sub-*/")) or (source / "cohort.tsv").is_file():
+    is_cohort = any(source.glob("sub-*/")) or (source / "cohort.tsv").is_file()
+    if source.is_file() or is_cohort or is_decathlon(source):
         return read_cohort(source, scans)
     files = sorted(path for path in source.rglob("*") if _is_image(path))
     files = [path for path in files if _matches(path, scans)] or files

@@ -73,6 +73,45 @@ def snapped(grid: Grid, volume: Volume) -> Grid:
     return Grid(grid.shape, np.asarray(volume.affine @ index))
 
 
+def covering(grid: Grid, volume: Volume) -> Grid:
+    """Extend a grid, or cut it, by whole voxels until it just holds all of a volume's voxels.
+
+    Example:
+        >>> volume = Volume(np.zeros((3, 4, 5), np.float32), np.eye(4))
+        >>> covering(Grid((9, 9, 9), np.diag([2.0, 2, 2, 1])), volume).shape
+        (2, 3, 3)
+    """
+    corners = np.array(np.meshgrid(*[[0, n - 1] for n in volume.data.shape])).reshape(3, 8)
+    index = np.linalg.inv(grid.affine) @ volume.affine @ np.vstack([corners, np.ones(8)])
+    low = np.floor(index[:3].min(axis=1) + _SAME).astype(int)
+    high = np.ceil(index[:3].max(axis=1) - _SAME).astype(int)
+    shift = np.eye(4)
+    shift[:3, 3] = low
+    x, y, z = (high - low + 1).tolist()
+    return Grid((x, y, z), np.asarray(grid.affine @ shift))
+
+
+def resample_labels(labels: npt.NDArray[np.uint8], own: Grid, grid: Grid) -> npt.NDArray[np.uint8]:
+    """Bring a label map onto a grid: each voxel takes the label of the nearest one.
+
+    Args:
+        labels: Of the shape of ``own``.
+        own: Where they lie.
+        grid: Where they are wanted.
+
+    Returns:
+        An array of the grid's shape; outside of the label map is 0.
+    """
+    index = np.linalg.inv(own.affine) @ grid.affine
+    if _is_signed_permutation(index[:3, :3]) and _is_whole(index[:3, 3]):
+        whole = np.round(index).astype(int)
+        return _rearranged(labels.astype(np.float32), whole, grid.shape).astype(np.uint8)
+    moved = ndimage.affine_transform(
+        labels, index[:3, :3], index[:3, 3], grid.shape, order=0, mode="grid-constant", cval=0
+    )
+    return np.asarray(moved, dtype=np.uint8)
+
+
 def resample(volume: Volume, grid: Grid) -> FloatArray:
     """Bring a volume onto a grid: reorient, resample, crop and pad at once.
 

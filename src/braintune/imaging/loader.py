@@ -10,17 +10,29 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from braintune.imaging.store import PreparedStore
-
 _AHEAD = 3
 # Copies of a batch that run at once: one core does not fill the memory bus.
 _AT_ONCE = 2
 Rows = Sequence[int] | npt.NDArray[np.intp]
+
+
+class ScanSource(Protocol):
+    """What scans are read from: a store, or the labelled scans of one."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of every scan: (channels, x, y, z)."""
+        ...
+
+    def read_into(self, scan_id: str, image: npt.NDArray[np.float16]) -> None:
+        """Read a whole scan into memory that is there."""
+        ...
 
 
 class ScanLoader:
@@ -32,7 +44,7 @@ class ScanLoader:
         pin: Whether to read into memory that a GPU can copy from by itself.
     """
 
-    def __init__(self, store: PreparedStore, scan_ids: Sequence[str], pin: bool = False) -> None:
+    def __init__(self, store: ScanSource, scan_ids: Sequence[str], pin: bool = False) -> None:
         self._store = store
         self.scan_ids = list(scan_ids)
         self._pin = pin

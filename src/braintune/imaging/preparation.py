@@ -17,12 +17,12 @@ from braintune.imaging.grid import (
     world_center,
 )
 from braintune.imaging.intensity import MASKS, RULES
-from braintune.imaging.nifti import Affine, ScanError, Volume, read_volume
+from braintune.imaging.nifti import Affine, FloatArray, ScanError, Volume, read_volume
 from braintune.recipe import PrepareRecipe
 
 # Raised when preparation changes what it computes, so that older stores are not mistaken for new.
 PREPARATION_VERSION = 1
-_FEWEST_BRAIN_VOXELS = 50
+FEWEST_BRAIN_VOXELS = 50
 # The largest number of float16.
 _LARGEST_HALF = 65_504
 
@@ -64,7 +64,7 @@ def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
         ScanError: If the file can't be read or holds nothing to learn from.
     """
     volume = read_volume(path)
-    _refuse_unfit(volume, path)
+    refuse_unfit(volume, path)
     mask = MASKS[recipe.brain]
     if recipe.center == "brain":
         center = center_of_mass(volume, mask(volume.data))
@@ -73,20 +73,13 @@ def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
     grid = snapped(ras_grid(recipe.shape, recipe.spacing, center), volume)
     data = resample(volume, grid)
     brain = mask(data)
-    if brain.sum() < _FEWEST_BRAIN_VOXELS:
+    if brain.sum() < FEWEST_BRAIN_VOXELS:
         msg = (
             f"{path} has no brain within {recipe.shape} voxels of {recipe.spacing} mm."
             " Check the affine, or set 'prepare: {center: brain}' or a larger shape."
         )
         raise ScanError("outside the grid", msg)
-    scaled = RULES[recipe.intensity](data, brain)[None]
-    if np.abs(scaled).max() > _LARGEST_HALF:
-        msg = (
-            f"{path} has intensities up to {np.abs(scaled).max():.4g}; a store holds numbers up to"
-            f" {_LARGEST_HALF}. Set 'prepare: {{intensity: zscore}}' or another rule that scales."
-        )
-        raise ScanError("intensities too large", msg)
-    image = scaled.astype(np.float16)
+    image = as_halves(RULES[recipe.intensity](data, brain)[None], path)
     return PreparedScan(
         image=image,
         affine=grid.affine,
@@ -95,7 +88,22 @@ def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
     )
 
 
-def _refuse_unfit(volume: Volume, path: Path) -> None:
+def as_halves(image: FloatArray, path: Path) -> npt.NDArray[np.float16]:
+    """Scaled intensities as a store keeps them.
+
+    Raises:
+        ScanError: If they are too large for that.
+    """
+    if np.abs(image).max() > _LARGEST_HALF:
+        msg = (
+            f"{path} has intensities up to {np.abs(image).max():.4g}; a store holds numbers up to"
+            f" {_LARGEST_HALF}. Set 'prepare: {{intensity: zscore}}' or another rule that scales."
+        )
+        raise ScanError("intensities too large", msg)
+    return image.astype(np.float16)
+
+
+def refuse_unfit(volume: Volume, path: Path) -> None:
     """Refuse what `braintune check` calls broken, so that it can't be trained on."""
     if not np.isfinite(volume.data).all():
         count = int((~np.isfinite(volume.data)).sum())

@@ -79,13 +79,13 @@ def fill_store(
     if (out / STORE_TABLE).exists() and cohort.source.resolve() == out.resolve():
         return _from_itself(cohort, out, recipe)
     failed = {} if exclude_broken else _unreadable(cohort)
-    _refuse(failed, kept=0)
+    refuse_failed(failed, kept=0)
     store = PreparedStore.create(out, recipe)
     todo = [row for row in _rows(cohort) if not _is_current(store, *row)]
     results = map_parallel("Preparing", partial(_prepare_one, store), todo, workers)
     failed = {scan_id: error for (scan_id, _), error in results if error}
     if not exclude_broken:
-        _refuse(failed, kept=len(cohort) - len(failed))
+        refuse_failed(failed, kept=len(cohort) - len(failed))
     kept = cohort.keep(~cohort.table["scan_id"].isin(failed), cohort.table["scan_id"].map(failed))
     kept = with_facts(kept, store)
     return Prepared(store, kept, made=len(todo) - len(failed))
@@ -128,12 +128,12 @@ def _is_current(store: PreparedStore, scan_id: str, path: str) -> bool:
     if scan_id not in store:
         return False
     try:
-        return store.facts(scan_id).source == _state(path)
+        return store.facts(scan_id).source == file_state(path)
     except InputError:
         return False
 
 
-def _state(path: str) -> str:
+def file_state(path: str) -> str:
     """A file's path, size and time of change, by which a replaced scan is noticed."""
     try:
         status = Path(path).stat()
@@ -152,7 +152,7 @@ def _prepare_one(store: PreparedStore, row: tuple[str, str]) -> str | None:
     except MemoryError:
         return f"{path} does not fit into memory."
     with explained(store.path):
-        store.write(scan_id, prepared, _state(path))
+        store.write(scan_id, prepared, file_state(path))
     return None
 
 
@@ -167,7 +167,12 @@ def _unreadable(cohort: Cohort) -> dict[str, str]:
     return failed
 
 
-def _refuse(failed: dict[str, str], kept: int) -> None:
+def refuse_failed(failed: dict[str, str], kept: int) -> None:
+    """Refuse a cohort of which scans failed, with every one of them and why.
+
+    Raises:
+        InputError: If there are any.
+    """
     if not failed:
         return
     lines = "\n".join(f"  {scan_id}: {reason}" for scan_id, reason in sorted(failed.items()))

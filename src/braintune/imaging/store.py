@@ -1,5 +1,7 @@
 """The prepared store: one safetensors file a scan, found by its name alone.
 
+A store of labelled scans has each one's label map behind its image, in the same file.
+
 A scan's file is named by a hash of its id, so opening a store reads one small JSON file however
 many scans there are, nothing is held in memory for a scan, many processes may read, and several
 may write at once. A file appears whole or not at all, which is what makes a store resumable.
@@ -19,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from braintune.errors import InputError
-from braintune.files import make_folder, read_json, write_bytes, write_json
+from braintune.files import digest, make_folder, read_json, write_bytes, write_json
 from braintune.imaging.preparation import PreparedScan, fingerprint
 from braintune.recipe import PrepareRecipe
 
@@ -51,16 +53,21 @@ class PreparedStore:
     Attributes:
         path: The store's folder.
         recipe: The preparation that made it.
+        labels: The values of its label maps by name, or None if it has no label maps.
     """
 
-    def __init__(self, path: Path, recipe: PrepareRecipe) -> None:
+    def __init__(
+        self, path: Path, recipe: PrepareRecipe, labels: dict[str, int] | None = None
+    ) -> None:
         self.path = path
         self.recipe = recipe
+        self.labels = labels
 
     @property
     def fingerprint(self) -> str:
-        """The hash of the preparation."""
-        return fingerprint(self.recipe)
+        """The hash of the preparation, and of what labels mean."""
+        own = fingerprint(self.recipe)
+        return own if self.labels is None else digest({"prepare": own, "labels": self.labels})
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -76,32 +83,48 @@ class PreparedStore:
         """
         description = read_json(path / _DESCRIPTION)
         recipe = PrepareRecipe.model_validate(description["prepare"])
-        store = cls(path, recipe)
+        store = cls(path, recipe, description.get("labels"))
         if description.get("fingerprint") != store.fingerprint:
             msg = f"{path} was prepared by another version of braintune. Prepare into a new folder."
             raise InputError(msg)
         return store
 
     @classmethod
-    def create(cls, path: Path, recipe: PrepareRecipe) -> Self:
+    def create(
+        cls, path: Path, recipe: PrepareRecipe, labels: dict[str, int] | None = None
+    ) -> Self:
         """Open the store of a preparation, making it if there is none.
+
+        Args:
+            path: Its folder.
+            recipe: The preparation.
+            labels: The values of label maps by name, for a store of labelled scans.
 
         Raises:
             InputError: If the folder holds a store of another preparation, or something else.
         """
         if not (path / _DESCRIPTION).exists():
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if path.exists() and (not path.is_dir() or any(map(_is_foreign, path.iterdir()))):
                 msg = f"{path} exists and is no prepared store. Choose a new or empty folder."
                 raise InputError(msg)
             make_folder(path)
-            store = cls(path, recipe)
-            write_json(
-                path / _DESCRIPTION,
-                {"fingerprint": store.fingerprint, "prepare": recipe.model_dump(mode="json")},
-            )
+            store = cls(path, recipe, labels)
+            description = {
+                "fingerprint": store.fingerprint,
+                "prepare": recipe.model_dump(mode="json"),
+            }
+            if labels is not None:
+                description["labels"] = labels
+            write_json(path / _DESCRIPTION, description)
             return store
         store = cls.open(path)
         store.demand(recipe)
+        if store.labels != labels:
+            msg = (
+                f"The store {path} has label maps of {store.labels or 'nothing'}, not of"
+                f" {labels or 'nothing'}. Prepare into another folder."
+            )
+            raise InputError(msg)
         return store
 
     def demand(self, recipe: PrepareRecipe) -> None:
@@ -122,8 +145,21 @@ class PreparedStore:
     def __contains__(self, scan_id: str) -> bool:
         return self._file(scan_id).exists()
 
-    def write(self, scan_id: str, scan: PreparedScan, source: str) -> None:
-        """Add or replace a scan, whole or not at all."""
+    def write(
+        self,
+        scan_id: str,
+        scan: PreparedScan,
+        source: str,
+        labels: npt.NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Add or replace a scan, whole or not at all.
+
+        Args:
+            scan_id: The scan.
+            scan: Its image and what is known of it.
+            source: Path, size and time of change of the files that were prepared.
+            labels: In a store of labelled scans, its labels, of shape (x, y, z).
+        """
         facts = {
             "scan_id": scan_id,
             "source": source,
@@ -131,8 +167,11 @@ class PreparedStore:
             "brain_ml": repr(scan.brain_ml),
             "voxels": scan.voxels,
         }
-        image = np.ascontiguousarray(scan.image)
-        write_bytes(self._file(scan_id), save({"image": image}, metadata=facts))
+        tensors: dict[str, npt.NDArray[Any]] = {"image": np.ascontiguousarray(scan.image)}
+        if labels is not None:
+            # Behind the image: a file holds what has the larger numbers first.
+            tensors["labels"] = np.ascontiguousarray(labels)
+        write_bytes(self._file(scan_id), save(tensors, metadata=facts))
 
     def read(
         self, scan_id: str, crop: tuple[slice, slice, slice] | None = None
@@ -186,6 +225,27 @@ class PreparedStore:
         if count != image.nbytes:
             raise InputError(_broken(path))
 
+    def read_labels(self, scan_id: str) -> npt.NDArray[np.uint8]:
+        """Read the label map of a scan of a store of labelled scans.
+
+        Returns:
+            An array of shape (x, y, z), 0 for the background.
+
+        Raises:
+            InputError: If the store has no such scan or its file is broken.
+        """
+        path = self._file(scan_id)
+        try:
+            with safe_open(path, framework="np") as file:
+                labels: npt.NDArray[np.uint8] = file.get_tensor("labels")
+        except FileNotFoundError:
+            raise InputError(self._missing(scan_id)) from None
+        except SafetensorError:
+            raise InputError(_broken(path)) from None
+        if labels.shape != self.recipe.shape:
+            raise InputError(_broken(path))
+        return labels
+
     def facts(self, scan_id: str) -> ScanFacts:
         """What is known of a scan, from the head of its file.
 
@@ -215,6 +275,11 @@ class PreparedStore:
     def _file(self, scan_id: str) -> Path:
         name = hashlib.sha256(scan_id.encode()).hexdigest()[:32]
         return self.path / "scans" / name[:2] / f"{name}.safetensors"
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is not the description, which another process may be writing just now."""
+    return not path.name.startswith((_DESCRIPTION, f".{_DESCRIPTION}."))
 
 
 def _data_start(file: BinaryIO | io.FileIO) -> int:

@@ -100,6 +100,13 @@ class MapBackbone(Backbone):
         """From (batch, channels, x, y, z) to (batch, n_maps, x, y, z)."""
         raise NotImplementedError
 
+    def coarser_maps(self) -> list[tuple[str, int]]:
+        """Submodules that give coarser maps on the way, and their channels, from fine to coarse.
+
+        Empty for a network that offers none.
+        """
+        return []
+
     def drop_decoder(self) -> None:
         """Forget what only `maps` needs, for tasks that predict one value a scan."""
         raise NotImplementedError

@@ -94,6 +94,14 @@ class SegResNet(DecoderBackbone):
         *up, last = [(f"up_samples.{level}", f"up_layers.{level}") for level in range(n - 1)]
         return [("convInit",), *down, *up, (*last, "conv_final")]
 
+    def coarser_maps(self) -> list[tuple[str, int]]:
+        """The decoder's levels but the last, each with twice the channels of the finer one."""
+        last = len(self.up_layers) - 1
+        return [
+            (f"up_layers.{level}", self.n_maps * 2 ** (last - level))
+            for level in range(last - 1, -1, -1)
+        ]
+
     def _encode(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The last map of each level, from fine to coarse."""
         x = self.dropout(self.convInit(images))

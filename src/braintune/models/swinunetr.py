@@ -179,6 +179,11 @@ class SwinUNETR(DecoderBackbone):
         decoder = [(f"encoder{level}", f"decoder{level}") for level in range(5, 0, -1)]
         return [("swinViT.patch_embed",), *blocks, ("encoder10",), *decoder]
 
+    def coarser_maps(self) -> list[tuple[str, int]]:
+        """The decoder's levels but the last."""
+        width = self.n_maps
+        return [(f"decoder{level}", width * 2 ** (level - 2)) for level in range(2, 6)]
+
 
 def _normed(x: torch.Tensor) -> torch.Tensor:
     """A map with mean zero and spread one over the channels of each voxel."""

@@ -60,6 +60,7 @@ class UNet(DecoderBackbone):
     def __init__(self, options: UNetOptions, image_channels: int) -> None:
         super().__init__()
         outputs = [2 * channels for channels in options.channels]
+        self._outputs = outputs
         self.n_maps, self.n_features = outputs[0], outputs[-1]
         self.encoder = nn.ModuleList()
         inputs = image_channels
@@ -90,6 +91,11 @@ class UNet(DecoderBackbone):
         n = len(self.encoder)
         down = [(f"encoder.{level}",) for level in range(n)]
         return [*down, *[(f"upsample.{level}", f"decoder.{level}") for level in range(n - 1)]]
+
+    def coarser_maps(self) -> list[tuple[str, int]]:
+        """The decoder's levels but the last, with the channels of their encoder's."""
+        levels = range(len(self.encoder) - 3, -1, -1)
+        return [(f"decoder.{level}", self._outputs[-2 - level]) for level in levels]
 
     def _encode(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The last map of each level, from fine to coarse."""

@@ -120,6 +120,11 @@ class UNETR(DecoderBackbone):
             *[(f"encoder{level - 1}", f"decoder{level}") for level in range(5, 1, -1)],
         ]
 
+    def coarser_maps(self) -> list[tuple[str, int]]:
+        """The decoder's levels but the last."""
+        width = self.n_maps
+        return [(f"decoder{level}", width * 2 ** (level - 2)) for level in range(3, 6)]
+
     def _to_map(self, tokens: torch.Tensor) -> torch.Tensor:
         """From (batch, tokens, width) to (batch, width, x / 16, y / 16, z / 16)."""
         return tokens.transpose(1, 2).unflatten(2, self.grid)

@@ -5,7 +5,8 @@ from typing import Any
 from braintune._version import __version__
 from braintune.evaluation.splits import validation_hands
 from braintune.recipe import CrossValidation, HoldOut, Recipe, TrainRecipe
-from braintune.tasks.task import Task
+from braintune.tasks.segmentation import Segmentation
+from braintune.tasks.task import AnyTask, Task
 
 _OPTIMISERS = {
     "adamw": "AdamW",
@@ -15,7 +16,7 @@ _OPTIMISERS = {
 
 
 def methods_text(
-    recipe: Recipe, metrics: dict[str, Any], task: Task, weights: dict[str, Any] | None
+    recipe: Recipe, metrics: dict[str, Any], task: AnyTask, weights: dict[str, Any] | None
 ) -> str:
     """What was done, in words that may be copied.
 
@@ -51,8 +52,9 @@ def methods_text(
         f" {train.schedule} schedule after a warm-up over {100 * train.warmup:g} % of the steps)"
         f" for {_epochs(train)} with {train.augment} augmentation, keeping the weights of"
         f" {kept}.{_further(train)}"
-        f" {_protocol(recipe)}{_fraction(recipe)} One in {validation_hands(train.validation)} of"
-        f" the training subjects was set aside for validation. {_fitted(task)} Intervals are"
+        f" {_protocol(recipe, task)}{_fraction(recipe)} One in"
+        f" {validation_hands(train.validation)} of the training subjects was set aside for"
+        f" validation. {_fitted(task)} Intervals are"
         f" {round(100 * metrics['interval']['level'])} % {metrics['interval']['method']}"
         f" ({metrics['interval']['resamples']} resamples). Comparisons over folds use the corrected"
         " resampled t-test of Nadeau and Bengio (2003) with Holm's correction."
@@ -98,13 +100,14 @@ def _further(train: TrainRecipe) -> str:
     return "".join(f" {sentence}" for sentence, is_so in sentences.items() if is_so)
 
 
-def _protocol(recipe: Recipe) -> str:
+def _protocol(recipe: Recipe, task: AnyTask) -> str:
     protocol = recipe.protocol
-    over = ", ".join([recipe.task.target, *protocol.stratify])
+    over = ", ".join([*([task.target] if isinstance(task, Task) else []), *protocol.stratify])
     if isinstance(protocol, CrossValidation):
         return (
             f"Performance was estimated by {protocol.folds}-fold cross-validation over"
-            f" {protocol.group.replace('_id', 's')}, stratified by {over}; all scans of one were"
+            f" {protocol.group.replace('_id', 's')}{f', stratified by {over}' if over else ''}; all"
+            " scans of one were"
             " kept in the same fold."
         )
     if isinstance(protocol, HoldOut):
@@ -120,7 +123,35 @@ def _fraction(recipe: Recipe) -> str:
     return f" Of the training subjects, {100 * share:g} % were used, balanced over the same strata."
 
 
-def _fitted(task: Task) -> str:
+def _segmented(task: Segmentation) -> str:
+    """How label maps were learnt, made and scored."""
+    options = task.options
+    losses = {
+        "dice": "soft Dice",
+        "ce": "cross-entropy",
+        "focal": f"the focal loss (γ {options.gamma:g})",
+    }
+    loss = " and ".join(losses[name] for name in options.loss.split("-"))
+    kept = {
+        "Of each structure the largest connected part was kept.": options.largest,
+        f"Parts below {options.smallest:g} mm³ were dropped.": options.smallest > 0,
+    }
+    return (
+        f"The network learnt {', '.join(options.labels.values())} from patches, of which"
+        f" {100 * options.foreground:g} % were centred on a labelled voxel, with {loss} as loss."
+        f" Whole scans were segmented from patches that overlap by {100 * options.overlap:g} %,"
+        " weighted by a Gaussian, and probabilities were brought back to each scan's own voxels."
+        + "".join(f" {sentence}" for sentence, is_so in kept.items() if is_so)
+        + " Distances are in millimetres between the surfaces' voxels; HD95 is the larger of the"
+        " two directed 95th percentiles."
+    )
+
+
+def _fitted(task: AnyTask) -> str:
+    if isinstance(task, Segmentation):
+        return _segmented(task)
+    if not isinstance(task, Task):
+        return ""
     if getattr(task, "adjusts_bias", False):
         return (
             "The age bias of the predictions was fitted on validation rows (de Lange and Cole,"

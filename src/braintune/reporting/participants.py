@@ -31,7 +31,7 @@ def demographics(cohort: pd.DataFrame, predictions: pd.DataFrame, target: str) -
         groups[f"tested in {name}"] = people.loc[tested["participant_id"].unique()]
     if len(groups) > 8:
         groups = {"all": people}
-    shown = [target, *[name for name in _SHOWN if name in people.columns and name != target]]
+    shown = [name for name in dict.fromkeys((target, *_SHOWN)) if name in people.columns]
     rows = [("subjects", [str(len(group)) for group in groups.values()])]
     for name in shown:
         rows += _characteristic(name, people[name], list(groups.values()))

@@ -1,7 +1,6 @@
 """The report: one self-contained page, made from a run folder's files alone."""
 
 import base64
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +8,16 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from braintune.cohort.tables import read_table
 from braintune.errors import InputError, counted
-from braintune.files import read_json, read_lines, write_text
+from braintune.files import read_json, write_text
 from braintune.reporting import figures, findings, participants
 from braintune.reporting.methods import methods_text
 from braintune.reporting.numbers import duration, p_value, rounded, with_interval
+from braintune.reporting.run_files import RunFiles, read_files
+from braintune.reporting.segmentation_report import label_map_parts
 from braintune.run import RunFolder
-from braintune.tasks.task import TASKS, Task
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """What a finished run left on disk."""
-
-    run: RunFolder
-    metrics: dict[str, Any]
-    cohort: pd.DataFrame
-    predictions: pd.DataFrame
-    histories: list[pd.DataFrame]
-    folds: list[dict[str, Any]]
-    task: Task
-    weights: dict[str, Any] | None
+from braintune.tasks.segmentation import Segmentation
+from braintune.tasks.task import Task
 
 
 def write_report(path: Path) -> Path:
@@ -46,7 +33,7 @@ def write_report(path: Path) -> Path:
     if not run.is_complete:
         msg = f"{path} is not finished. Give the same fit command again to finish it."
         raise InputError(msg)
-    write_text(run.report_file, render(_read(run)))
+    write_text(run.report_file, render(read_files(run)))
     return run.report_file
 
 
@@ -69,27 +56,11 @@ def render(files: RunFiles) -> str:
     return environment.get_template("report.html.j2").render(_context(files))
 
 
-def _read(run: RunFolder) -> RunFiles:
-    metrics = read_json(run.metrics_file)
-    folders = [run.fold_folder(number) for number in range(metrics["folds"])]
-    model = read_json(run.model_folder / "model.json")
-    kind = run.recipe.task.kind
-    return RunFiles(
-        run=run,
-        metrics=metrics,
-        cohort=read_table(run.cohort_file),
-        predictions=read_table(run.predictions_file),
-        histories=[pd.DataFrame(read_lines(folder / "history.jsonl")) for folder in folders],
-        folds=[read_json(folder / "fold.json") for folder in folders],
-        task=TASKS.get(kind).restore(model["members"][0]["task"]),
-        weights=read_json(run.weights_file) if run.weights_file.exists() else None,
-    )
-
-
 def _context(files: RunFiles) -> dict[str, Any]:
     run, metrics = files.run, files.metrics
     recipe = run.recipe
     unit = getattr(files.task, "unit", "")
+    parts = label_map_parts(files) if isinstance(files.task, Segmentation) else _value_parts(files)
     return {
         "title": f"{recipe.task.target}: {recipe.backbone.name}, {recipe.adapter.name}",
         "headline": findings.headline(metrics, recipe.task.target, unit),
@@ -101,8 +72,7 @@ def _context(files: RunFiles) -> dict[str, Any]:
         ),
         "metrics": metrics,
         "unit": unit,
-        "figures": _figures(files),
-        "cases": _cases(files),
+        **parts,
         "folds": files.folds,
         "openings": len(run.events("test opened")),
         "resumed": len(run.events("resumed")),
@@ -110,7 +80,15 @@ def _context(files: RunFiles) -> dict[str, Any]:
         "weights": files.weights,
         "recipe": run.recipe_file.read_text(encoding="utf-8"),
         "environment": read_json(run.environment_file),
-        "positive": _positive_class(files.task),
+    }
+
+
+def _value_parts(files: RunFiles) -> dict[str, Any]:
+    """What is shown of predictions of one value a scan."""
+    return {
+        "figures": _figures(files),
+        "cases": _cases(files),
+        "positive": _positive_class(files.values),
     }
 
 
@@ -121,7 +99,7 @@ def _positive_class(task: Task) -> str | None:
 
 def _figures(files: RunFiles) -> list[dict[str, str]]:
     """Each with the caption that says what a failure looks like."""
-    metrics, task = files.metrics, files.task
+    metrics, task = files.metrics, files.values
     name = metrics["headline"]
     methods = [metrics["metrics"][name]]
     methods += [baseline["metrics"][name] for baseline in metrics["baselines"].values()]
@@ -148,7 +126,7 @@ def _figures(files: RunFiles) -> list[dict[str, str]]:
 
 
 def _regression_figures(files: RunFiles) -> list[dict[str, str]]:
-    target = files.task.target
+    target = files.values.target
     table = files.predictions
     truth = table[target].astype("float64").to_numpy()
     predicted = table[f"predicted_{target}"].astype("float64").to_numpy()
@@ -170,7 +148,7 @@ def _regression_figures(files: RunFiles) -> list[dict[str, str]]:
 
 
 def _classification_figures(files: RunFiles) -> list[dict[str, str]]:
-    task, table = files.task, files.predictions
+    task, table = files.values, files.predictions
     names = [column.removeprefix("p_") for column in task.columns()]
     code = {name: number for number, name in enumerate(names)}
     truth = table[task.target].map(code).to_numpy(dtype=np.int64)
@@ -213,12 +191,12 @@ def _cases(files: RunFiles) -> list[dict[str, str]]:
         row = rows.loc[case["scan_id"]]
         answers = [
             f"{column.removeprefix('predicted_').removeprefix('p_')} {float(row[column]):.3g}"
-            for column in files.task.columns()
+            for column in files.values.columns()
         ]
         shown.append(
             {
                 "scan": case["scan_id"],
-                "truth": f"{files.task.target} {row[files.task.target]}",
+                "truth": f"{files.values.target} {row[files.values.target]}",
                 "predicted": ", ".join(answers),
                 "data": base64.b64encode(picture.read_bytes()).decode(),
             }

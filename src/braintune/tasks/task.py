@@ -6,7 +6,7 @@ To add one, write a file in this folder with a `Task` and register a `TaskEntry`
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from braintune.recipe import TaskRecipe
+from braintune.errors import InputError
+from braintune.recipe import Recipe, TaskRecipe
 from braintune.registry import Registry, parse
 from braintune.tasks.head import HeadOptions
 
@@ -82,14 +83,42 @@ class TaskOptions(BaseModel):
     head: HeadOptions = HeadOptions()
 
 
-class Task(ABC):
-    """One kind of target: how it is read, learnt, predicted and scored.
+class AnyTask(ABC):
+    """What all tasks share: a head on a backbone, and a state to be made again from.
+
+    Attributes:
+        target: What is predicted: a column of values, or what label maps show.
+        reads_maps: Whether the head reads the backbone's maps, one vector a voxel, and not its one
+            feature vector a scan.
+    """
+
+    target: str
+    reads_maps: ClassVar[bool] = False
+
+    @property
+    def deep_supervision(self) -> bool:
+        """Whether coarser maps learn the target too."""
+        return False
+
+    def input_shape(self, recipe: Recipe) -> tuple[int, int, int]:
+        """Voxels along each axis that the network sees at once: all that is prepared."""
+        return recipe.prepare.shape
+
+    @abstractmethod
+    def head(self, n_features: int) -> nn.Module:
+        """The module from features, or maps, to outputs."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to make this task again."""
+
+
+class Task(AnyTask):
+    """One kind of value a scan: how it is read, learnt, predicted and scored.
 
     Attributes:
         target: The column.
     """
-
-    target: str
 
     @property
     @abstractmethod
@@ -128,10 +157,6 @@ class Task(ABC):
         """Learn what the loss needs, such as the mean, from training rows alone."""
 
     @abstractmethod
-    def head(self, n_features: int) -> nn.Module:
-        """The module from features to outputs."""
-
-    @abstractmethod
     def loss(self, outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """The loss of each scan, of shape (batch,)."""
 
@@ -159,10 +184,6 @@ class Task(ABC):
     def describe(self, encoded: FloatArray) -> list[str]:
         """Encoded values as people wrote them."""
 
-    @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """What `restore` needs to make this task again."""
-
 
 @dataclass(frozen=True)
 class TaskEntry:
@@ -171,24 +192,36 @@ class TaskEntry:
     Attributes:
         name: The ``kind`` in recipes.
         options: Its options.
-        make: Makes the task from the target column and the options.
-        restore: Makes the task from what `Task.state` gave.
+        make: Makes the task from the target and the options.
+        restore: Makes the task from what `AnyTask.state` gave.
     """
 
     name: str
-    options: type[TaskOptions]
-    make: Callable[[str, Any], Task]
-    restore: Callable[[dict[str, Any]], Task]
+    options: type[BaseModel]
+    make: Callable[[str, Any], AnyTask]
+    restore: Callable[[dict[str, Any]], AnyTask]
 
 
 TASKS: Registry[TaskEntry] = Registry("task", "braintune.tasks")
 
 
-def make_task(recipe: TaskRecipe) -> Task:
-    """The task of a recipe.
+def make_any_task(recipe: TaskRecipe) -> AnyTask:
+    """The task of a recipe, of whatever kind.
 
     Raises:
         InputError: If there is no such kind or option, naming the nearest.
     """
     entry = TASKS.get(recipe.kind)
     return entry.make(recipe.target, parse(entry.options, recipe.options, "task"))
+
+
+def make_task(recipe: TaskRecipe) -> Task:
+    """The task of a recipe that predicts one value a scan.
+
+    Raises:
+        InputError: If there is no such kind or option, naming the nearest, or the kind is another.
+    """
+    task = make_any_task(recipe)
+    if not isinstance(task, Task):
+        raise InputError(f"'task: {{kind: {recipe.kind}}}' predicts no value of a scan.")
+    return task
