@@ -144,6 +144,26 @@ def test_partial_volumes_add_up_where_voxels_only_count(tmp_path: Path) -> None:
     assert abs(by_shares - truth) < abs(by_voxels - truth)
 
 
+def test_probabilities_of_all_structures_may_lie_in_one_file(tmp_path: Path) -> None:
+    data = block()
+    shares = np.stack([(data == 1) * 0.5, (data == 2) * 1.0, (data == 3) * 1.0], axis=-1)
+    save(tmp_path / "sub-01_dseg.nii.gz", data)
+    save(tmp_path / "sub-01_probseg.nii.gz", shares.astype(np.float32))
+    (tmp_path / "dseg.tsv").write_text(NAMES)
+    sidecar = tmp_path / "sub-01_probseg.json"
+    sidecar.write_text('{"LabelMap": ["Left Hippocampus", "Right Hippocampus", "Brain stem"]}')
+    volumes = measure(tmp_path, partial_volume=True)
+    assert volumes.table["hippocampus_left_mm3"].tolist() == [32]
+    assert volumes.table["hippocampus_right_mm3"].tolist() == [64]
+    bits = volumes.quality.set_index("structure")["uncertainty"]
+    assert bits["hippocampus_left"] == pytest.approx(1)
+    assert bits["brain_stem"] == pytest.approx(0)
+    assert "uncertain" in volumes.table["flags"].iloc[0]
+    sidecar.write_text("[]")
+    with pytest.raises(InputError, match="LabelMap"):
+        measure(tmp_path)
+
+
 def test_uncertainty_is_shannons_entropy() -> None:
     a = np.full((2, 1, 1), 0.25, np.float32)
     b = np.full((2, 1, 1), 0.25, np.float32)

@@ -137,12 +137,12 @@ def _usable(
 ) -> tuple[Cohort, FloatArray]:
     """The rows with a target and at least one volume, the others with their reasons."""
     target = cohort.column(recipe.target)
-    has_target = pd.Series(~np.isnan(encoded))
+    has_target = ~np.isnan(encoded)
     has_volume = cohort.table[recipe.volumes].notna().any(axis=1).reset_index(drop=True)
     reasons = f"the target {recipe.target} is " + target.fillna("missing").astype("string")
     reasons = reasons.where(target.isna(), reasons + ", which is not among the labels")
     reasons = reasons.reset_index(drop=True).mask(has_target, "has no volume")
-    kept = has_target & has_volume
+    kept = has_volume & has_target
     return cohort.keep(kept, reasons), encoded[kept.to_numpy()]
 
 

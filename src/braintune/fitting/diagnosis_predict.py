@@ -64,7 +64,7 @@ def predict_rows(model: DiagnosisModel, rows: Cohort) -> pd.DataFrame:
     empty = frame[plan.recipe.volumes].isna().all(axis=1).to_numpy()
     told = [name for name in table.columns if name.endswith("_sd") or name in plan.task.columns()]
     table.loc[empty, [f"predicted_{plan.task.target}", *told]] = None
-    table["problem"] = np.where(empty, "has no volume", None)
+    table["problem"] = ["has no volume" if is_empty else None for is_empty in empty]
     return table
 
 
@@ -80,7 +80,7 @@ def _warnings(plan: DiagnosisPlan, frame: pd.DataFrame, rows: Cohort) -> list[st
             low, high = float(plan.frame[name].min()), float(plan.frame[name].max())
             margin = _MARGIN * (high - low)
             outside = (frame[name] < low - margin) | (frame[name] > high + margin)
-            for row in np.flatnonzero(outside):
+            for row in np.flatnonzero(outside).tolist():
                 texts[row].append(f"{name} is outside of the run's range, {low:g} to {high:g}")
     for row, participant in enumerate(rows.table["participant_id"]):
         if participant in seen:

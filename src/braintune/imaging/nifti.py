@@ -66,7 +66,24 @@ def read_volume(path: Path) -> Volume:
     """
     with _opened(path) as file:
         header = _read_header(file, path)
-        shape = _shape_3d(header, path)
+        shape = _shape(header, path, 3)
+        affine = _affine(header, path)
+        data = _read_voxels(file, header, shape, path)
+    return Volume(data, affine)
+
+
+def read_series(path: Path) -> Volume:
+    """Read several 3D maps of one grid, such as the probabilities of several structures.
+
+    Returns:
+        Data of shape (x, y, z, maps); a 3D file is one map.
+
+    Raises:
+        ScanError: If the file is missing, no NIfTI, truncated, corrupt, too large, or not 4D.
+    """
+    with _opened(path) as file:
+        header = _read_header(file, path)
+        shape = _shape(header, path, 4)
         affine = _affine(header, path)
         data = _read_voxels(file, header, shape, path)
     return Volume(data, affine)
@@ -149,13 +166,14 @@ def _check_offset(header: Any, path: Path) -> None:
         raise ScanError("unreadable", msg)
 
 
-def _shape_3d(header: Any, path: Path) -> tuple[int, int, int]:
+def _shape(header: Any, path: Path, axes: int) -> tuple[int, ...]:
     shape = tuple(int(n) for n in header.get_data_shape())
-    while len(shape) > 3 and shape[-1] == 1:
+    while len(shape) > axes and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3:
-        msg = f"{path} is {len(shape)}D, of shape {shape}. Take one 3D volume of it first."
-        raise ScanError("4D" if len(shape) == 4 else "not 3D", msg)
+    shape += (1,) * (axes - len(shape) if len(shape) >= 3 else 0)
+    if len(shape) != axes:
+        msg = f"{path} is {len(shape)}D, of shape {shape}. Take one {axes}D volume of it first."
+        raise ScanError("4D" if len(shape) == 4 else f"not {axes}D", msg)
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
         raise ScanError("unreadable", f"{path} holds {dtype}, not one number a voxel.")
@@ -175,9 +193,7 @@ def _affine(header: Any, path: Path) -> Affine:
     return affine
 
 
-def _read_voxels(
-    file: BinaryIO, header: Any, shape: tuple[int, int, int], path: Path
-) -> FloatArray:
+def _read_voxels(file: BinaryIO, header: Any, shape: tuple[int, ...], path: Path) -> FloatArray:
     dtype = header.get_data_dtype()
     count = int(np.prod(shape))
     try:

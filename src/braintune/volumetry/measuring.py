@@ -44,7 +44,7 @@ def voxel_mm3(affine: Affine) -> float:
         affine: From voxel indices to world millimetres, of shape (4, 4).
 
     Example:
-        >>> voxel_mm3(np.diag([-1.0, 1.5, 2.0, 1.0]))
+        >>> round(voxel_mm3(np.diag([-1.0, 1.5, 2.0, 1.0])), 9)
         3.0
     """
     return float(abs(np.linalg.det(affine[:3, :3])))
@@ -95,9 +95,9 @@ def _at_border(data: IntArray, box: tuple[slice, ...], mask: npt.NDArray[np.bool
     """Voxels of a mask on the grid's faces, each once."""
     faces = np.zeros(mask.shape, dtype=bool)
     for axis, (part, length) in enumerate(zip(box, data.shape, strict=True)):
-        across = [slice(None)] * 3
+        towards = np.moveaxis(faces, axis, 0)
         if part.start == 0:
-            faces[*across[:axis], 0, *across[axis + 1 :]] = True
+            towards[0] = True
         if part.stop == length:
-            faces[*across[:axis], -1, *across[axis + 1 :]] = True
+            towards[-1] = True
     return int((mask & faces).sum())

@@ -135,7 +135,8 @@ def _orientation(affine: npt.NDArray[np.float64]) -> tuple[list[int], list[bool]
 
 
 def _turned(data: Panel, axes: list[int], flips: list[bool]) -> Panel:
-    return np.flip(data.transpose(axes), [axis for axis, flip in enumerate(flips) if flip])
+    backwards = tuple(axis for axis, flip in enumerate(flips) if flip)
+    return np.flip(data.transpose(axes), backwards)
 
 
 def _painted(grey: Panel, other: Panel, found: Panel) -> Rgb:

@@ -79,13 +79,14 @@ def read_structures(path: Path) -> dict[int, Structure]:
     if {"structure", "side"} & set(table.columns):
         for row in table.dropna(subset=["index", "name"]).to_dict("records"):
             value = int(str(row["index"]))
-            structures[value] = _declared(structures[value], row, path)
+            structures[value] = _declared(
+                structures[value], row.get("structure"), row.get("side"), path
+            )
     return refuse_equal_columns(structures, str(path))
 
 
-def _declared(structure: Structure, row: Mapping[str, object], path: Path) -> Structure:
+def _declared(structure: Structure, declared: object, side: object, path: Path) -> Structure:
     """A structure with what its row says of it."""
-    declared, side = row.get("structure"), row.get("side")
     if isinstance(declared, str):
         base = "_".join(re.findall(r"\w+", declared.lower()))
         structure = replace(structure, base=base or structure.base)

@@ -229,7 +229,7 @@ def _joined(
     request: VolumesRequest,
 ) -> pd.DataFrame:
     """Ids and the cohort's columns, then what was measured."""
-    added = [] if icv is None else [icv.rename(ICV)]
+    added: list[Any] = [] if icv is None else [icv.rename(ICV)]
     added.append(volumes.add_suffix(ENDINGS["none"]))
     if request.normalise != "none":
         added.append(normalised.add_suffix(ENDINGS[request.normalise]))
