@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,9 +14,12 @@ from braintune.cohort.read import read_cohort
 from braintune.fitting.fit import fit
 from braintune.fitting.network import audit_recipe
 from braintune.recipe import Recipe
+from conftest import SHARED_DATA
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+OTHERS = sorted((ROOT / "recipes").glob("*.yaml"))
+MAPS = [path for path in OTHERS if Recipe.read(path).task.kind == "segmentation"]
+RECIPES = [path for path in OTHERS if path not in MAPS]
 # What makes any recipe short: few epochs, few folds, coarse scans, a narrow network.
 _SHORT = ["train.epochs=1", "train.batch_size=4", "prepare.spacing=6", "prepare.shape=[32,36,32]"]
 _NARROW = {"sfcn": ["backbone.channels=[4,8]"]}
@@ -61,3 +66,58 @@ def test_a_recipe_runs_on_real_scans(path: Path, ixi: Path, tmp_path: Path) -> N
     few = Cohort(whole.source, pd.DataFrame(whole.table.iloc[:16]))
     run = fit(recipe, few, tmp_path / "run")
     assert json.loads(run.metrics_file.read_text())["subjects"] == 16
+
+
+def drawn_crops(folder: Path, labels: list[int]) -> Path:
+    """Four crops of noise with a box of each label, in the Decathlon layout."""
+    random = np.random.default_rng(0)
+    training = []
+    for number in range(4):
+        drawn = np.zeros((30 + number, 44, 30), dtype=np.uint8)
+        for place, value in enumerate(labels):
+            drawn[8:20, 6 + 8 * place : 13 + 8 * place, 8:20] = value
+        image = (random.random(drawn.shape) + drawn).astype(np.float32)
+        entry = {}
+        for part, data in (("image", image), ("label", drawn)):
+            entry[part] = f"{part}s/crop_{number}.nii.gz"
+            (folder / f"{part}s").mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(data, np.eye(4)), folder / entry[part])
+        training.append(entry)
+    (folder / "dataset.json").write_text(json.dumps({"training": training}))
+    return folder
+
+
+def real_crops(folder: Path) -> Path:
+    """Four real crops of the hippocampus with their label maps."""
+    source = SHARED_DATA / "hippocampus"
+    if not source.is_dir():
+        pytest.skip("the real crops of the hippocampus are not beside the project")
+    few = json.loads((source / "dataset.json").read_text())["training"][:4]
+    for entry in few:
+        for path in entry.values():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / path, folder / path)
+    (folder / "dataset.json").write_text(json.dumps({"training": few}))
+    return folder
+
+
+@pytest.mark.parametrize("path", MAPS, ids=lambda path: path.stem)
+def test_a_recipe_of_label_maps_is_counted_at_its_full_size(path: Path) -> None:
+    counts = audit_recipe(Recipe.read(path)).parameters
+    assert 0 < counts.trainable <= counts.total
+
+
+@pytest.mark.parametrize("kind", ["drawn", "real"])
+@pytest.mark.parametrize("path", MAPS, ids=lambda path: path.stem)
+def test_a_recipe_of_label_maps_runs(path: Path, kind: str, tmp_path: Path) -> None:
+    """Shortened, on few scans."""
+    short = ["train.epochs=1", "protocol.folds=2", "backbone.channels=[2,4]"]
+    recipe = Recipe.read(path, short)
+    labels = recipe.task.options["labels"]
+    folder = tmp_path / "crops"
+    cohort = drawn_crops(folder, list(labels)) if kind == "drawn" else real_crops(folder)
+    run = fit(recipe, read_cohort(cohort), tmp_path / "run")
+    metrics = json.loads(run.metrics_file.read_text())
+    assert metrics["subjects"] == 4
+    assert set(metrics["labels"]) == set(labels.values())
+    assert len(list(run.segmentations_folder.rglob("*_dseg.nii.gz"))) == 4

@@ -17,7 +17,7 @@ from braintune.adapters import adapter as adapters
 from braintune.commands.main import app
 from braintune.models import backbone as backbones
 from braintune.recipe import Recipe
-from braintune.tasks.task import make_task
+from braintune.tasks.task import make_any_task
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -143,7 +143,7 @@ def test_python_runs_in_order(
 def test_recipes_are_right(block: Block) -> None:
     values = yaml.safe_load(block.text)
     recipe = Recipe.parse(values if block.title else {**_REST, **values})
-    make_task(recipe.task)
+    make_any_task(recipe.task)
     backbones.check_options(recipe.backbone.name, recipe.backbone.options)
     adapters.check_options(recipe.adapter.name, recipe.adapter.options)
 

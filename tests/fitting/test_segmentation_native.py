@@ -187,15 +187,25 @@ def test_probabilities_are_resampled_and_then_decided() -> None:
     chances = np.zeros((2, 8, 8, 8), dtype=np.float32)
     chances[1, :, :, :4] = 1
     chances[0] = 1 - chances[1]
-    native = Grid((8, 8, 4), np.diag([1.0, 1, 2, 1]))
+    grid, native = Grid((8, 8, 8), np.eye(4)), Grid((8, 8, 4), np.diag([1.0, 1, 2, 1]))
     native.affine[2, 3] = 0.5
-    found = to_native(chances, Grid((8, 8, 8), np.eye(4)), native)
-    assert np.allclose(found.sum(axis=0), 1)
-    assert np.array_equal(decide(found)[4, 4], [1, 1, 0, 0])
+    assert np.allclose(to_native(chances, grid, native).sum(axis=0), 1)
+    assert np.array_equal(decide(chances, grid, native)[4, 4], [1, 1, 0, 0])
     far = np.eye(4)
     far[:3, 3] = 100
-    beyond = to_native(chances, Grid((8, 8, 8), np.eye(4)), Grid((2, 2, 2), far))
+    beyond = to_native(chances, grid, Grid((2, 2, 2), far))
     assert (beyond[0] == 1).all()
+
+
+def test_deciding_class_by_class_is_deciding_at_once() -> None:
+    random = np.random.default_rng(0)
+    chances = random.dirichlet([1, 1, 1, 1], (9, 8, 7)).transpose(3, 0, 1, 2).astype(np.float32)
+    affine = np.diag([0.7, 1.3, 2.1, 1])
+    affine[:3, 3] = (0.3, -1.0, 0.2)
+    grid, native = Grid((9, 8, 7), np.eye(4)), Grid((12, 7, 4), affine)
+    expected = to_native(chances, grid, native).argmax(axis=0)
+    assert np.array_equal(decide(chances, grid, native), expected)
+    assert len(np.unique(expected)) == 4
 
 
 def test_small_and_stray_parts_are_dropped_of_each_label_for_itself() -> None:

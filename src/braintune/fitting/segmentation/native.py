@@ -1,5 +1,6 @@
 """From probabilities on the network's lattice to a clean label map on the scan's own voxels."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy import ndimage
 
 from braintune.imaging.grid import Grid, resample
 from braintune.imaging.label_maps import Labels
-from braintune.imaging.nifti import Volume, spacing_of
+from braintune.imaging.nifti import FloatArray, Volume, spacing_of
 
 Chances = npt.NDArray[np.float32]
 _HALF = np.float32(0.5)
@@ -41,18 +42,40 @@ def to_native(chances: Chances, grid: Grid, native: Grid) -> Chances:
         Of shape (classes, x, y, z) on the scan's grid; what lies outside of ``grid`` is background.
     """
     result = np.empty((len(chances), *native.shape), dtype=np.float32)
-    # Resampling to thicker voxels loses a little at the edges, of everything alike.
-    inside = resample(Volume(np.ones(grid.shape, dtype=np.float32), grid.affine), native)
-    for number in range(1, len(chances)):
-        moved = resample(Volume(chances[number], grid.affine), native)
-        result[number] = moved / np.maximum(inside, _HALF)
+    for number, moved in _structures(chances, grid, native):
+        result[number] = moved
     result[0] = 1 - result[1:].sum(axis=0)
     return result
 
 
-def decide(chances: Chances) -> Labels:
-    """The likeliest class of each voxel, of shape (x, y, z)."""
-    return chances.argmax(axis=0).astype(np.uint8)
+def decide(chances: Chances, grid: Grid, native: Grid) -> Labels:
+    """The likeliest class of each of a scan's own voxels, one class at a time.
+
+    The same as deciding on what `to_native` gives, without memory for all classes at once.
+
+    Args:
+        chances: Of shape (classes, x, y, z) on ``grid``; class 0 is the background.
+        grid: The network's lattice.
+        native: The scan's own grid.
+    """
+    labels = np.zeros(native.shape, dtype=np.uint8)
+    best = np.zeros(native.shape, dtype=np.float32)
+    total = np.zeros(native.shape, dtype=np.float32)
+    for number, moved in _structures(chances, grid, native):
+        total += moved
+        labels[moved > best] = number
+        np.maximum(best, moved, out=best)
+    labels[1 - total >= best] = 0
+    return labels
+
+
+def _structures(chances: Chances, grid: Grid, native: Grid) -> Iterator[tuple[int, FloatArray]]:
+    """Each class but the background on a scan's own voxels."""
+    # Resampling to thicker voxels loses a little at the edges, of everything alike.
+    inside = resample(Volume(np.ones(grid.shape, dtype=np.float32), grid.affine), native)
+    np.maximum(inside, _HALF, out=inside)
+    for number in range(1, len(chances)):
+        yield number, resample(Volume(chances[number], grid.affine), native) / inside
 
 
 def cleaned(labels: Labels, affine: npt.NDArray[np.float64], clean_up: CleanUp) -> Labels:

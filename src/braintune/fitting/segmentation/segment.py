@@ -176,7 +176,7 @@ def _write_scan(output: Output, name: Path, found: Segmented) -> None:
     write_bytes(folder / "figures" / f"{name.name}_dseg.png", color_png(picture))
     stem = folder / name
     if output.with_probabilities:
-        chances = np.moveaxis(found.chances[1:], 0, -1)
+        chances = np.moveaxis(found.native_chances()[1:], 0, -1)
         write_volume(stem.with_name(f"{stem.name}_probseg.nii.gz"), chances, found.native.affine)
         write_json(
             stem.with_name(f"{stem.name}_probseg.json"), {"LabelMap": list(task.table.names)}

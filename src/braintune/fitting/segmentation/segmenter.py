@@ -26,7 +26,7 @@ class Segmented:
     Attributes:
         scan: The scan as the networks saw it.
         labels: Labels from 1, on the scan's own grid, of shape (x, y, z).
-        chances: Probabilities there, of shape (classes, x, y, z), before cleaning.
+        chances: Probabilities on ``scan.grid``, of shape (classes, x, y, z), before cleaning.
         count: How many labels there can be.
     """
 
@@ -46,6 +46,10 @@ class Segmented:
         voxel = float(np.prod(spacing_of(self.native.affine)))
         counts = np.bincount(self.labels.ravel(), minlength=self.count + 1)
         return [float(count) * voxel for count in counts[1:]]
+
+    def native_chances(self) -> Chances:
+        """Probabilities on the scan's own grid, of shape (classes, x, y, z)."""
+        return to_native(self.chances, self.scan.grid, self.native)
 
     def on_scan(self, labels: Labels) -> Labels:
         """Labels of the scan's own grid on the lattice of ``scan.image``, for pictures."""
@@ -107,6 +111,7 @@ class Segmenter:
         """Segment a scan that is prepared already."""
         image = torch.from_numpy(scan.image.astype(np.float32)).to(self._device)
         found = probabilities(self._networks, image, self._window, self._precision)
-        chances = to_native(found.cpu().numpy(), scan.grid, scan.native)
-        labels = cleaned(decide(chances), scan.native.affine, self._clean_up)
+        chances = found.cpu().numpy()
+        labels = decide(chances, scan.grid, scan.native)
+        labels = cleaned(labels, scan.native.affine, self._clean_up)
         return Segmented(scan, labels, chances, len(self._window.classes) - 1)
