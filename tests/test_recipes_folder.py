@@ -12,12 +12,19 @@ import pytest
 from braintune.cohort.cohort import Cohort
 from braintune.cohort.read import read_cohort
 from braintune.fitting.fit import fit
-from braintune.fitting.network import audit_recipe
+from braintune.fitting.network import audit_recipe, make_network
+from braintune.fitting.pretraining.pretrain import PretrainExecution, pretrain
+from braintune.fitting.starting import settle
+from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import Recipe
+from braintune.tasks.task import make_task
 from conftest import SHARED_DATA
+from synthesis.labelmap_phantom import write_phantoms
 
 ROOT = Path(__file__).parents[1]
-OTHERS = sorted((ROOT / "recipes").glob("*.yaml"))
+ALL = sorted((ROOT / "recipes").glob("*.yaml"))
+PRETRAINING = [path for path in ALL if path.stem.startswith("pretrain-")]
+OTHERS = [path for path in ALL if path not in PRETRAINING]
 MAPS = [path for path in OTHERS if Recipe.read(path).task.kind == "segmentation"]
 RECIPES = [path for path in OTHERS if path not in MAPS]
 # What makes any recipe short: few epochs, few folds, coarse scans, a narrow network.
@@ -34,6 +41,11 @@ def shortened(path: Path) -> list[str]:
 
 def test_there_are_recipes() -> None:
     assert {path.stem for path in RECIPES} >= {"brain-age", "sex"}
+    assert {path.stem.removeprefix("pretrain-") for path in PRETRAINING} >= {
+        "contrastive",
+        "masked",
+        "supervised",
+    }
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -66,6 +78,24 @@ def test_a_recipe_runs_on_real_scans(path: Path, ixi: Path, tmp_path: Path) -> N
     few = Cohort(whole.source, pd.DataFrame(whole.table.iloc[:16]))
     run = fit(recipe, few, tmp_path / "run")
     assert json.loads(run.metrics_file.read_text())["subjects"] == 16
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=lambda path: path.stem)
+def test_a_recipe_of_pretraining_runs(path: Path, tmp_path: Path) -> None:
+    """Shortened, on scans made from label maps whose structures are those that are learnt."""
+    maps = write_phantoms(tmp_path / "maps", spacing=6.0)
+    short = ["train.epochs=1", "train.batch_size=4", "scans_per_epoch=8"]
+    grid = ["prepare.spacing=8", "prepare.shape=[24,24,24]"]
+    recipe = PretrainRecipe.read(path, [*short, *grid, f"sources.made.maps={maps}"])
+    assert PretrainRecipe.read(path).prepare.spacing == 4.0
+    out = tmp_path / "weights"
+    pretrain(recipe, out, PretrainExecution(accelerator="cpu", workers=1))
+    start = {"name": recipe.backbone.name, "weights": str(out)}
+    task = {"kind": "regression", "target": "age"}
+    fit_recipe = Recipe.parse({"task": task, "backbone": start, "prepare": {"like": "weights"}})
+    settled = settle(fit_recipe)
+    assert settled.prepare.shape == (24, 24, 24)
+    make_network(settled, make_task(settled.task))
 
 
 def drawn_crops(folder: Path, labels: list[int]) -> Path:

@@ -16,7 +16,9 @@ from braintune import parallel
 from braintune.adapters import adapter as adapters
 from braintune.commands.main import app
 from braintune.models import backbone as backbones
+from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import Recipe
+from braintune.tasks.pretraining.objective import make_objective
 from braintune.tasks.task import make_any_task
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +33,14 @@ _REST = {
     "task": {"kind": "classification", "target": "dx"},
     "backbone": {"name": "resnet18"},
 }
+# The same for a recipe of pre-training, and the sections by which it is known.
+_PRETRAINING = {
+    "objective": {"kind": "masked"},
+    "backbone": {"name": "nit"},
+    "sources": {"made": {"maps": "segmentations"}},
+    "scans_per_epoch": 512,
+}
+_OF_PRETRAINING = {"objective", "sources", "exclude", "probe"}
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,10 @@ def test_python_runs_in_order(
 @pytest.mark.parametrize("block", all_blocks("yaml"))
 def test_recipes_are_right(block: Block) -> None:
     values = yaml.safe_load(block.text)
+    if not _OF_PRETRAINING.isdisjoint(values):
+        pretraining = PretrainRecipe.parse({**_PRETRAINING, **values})
+        make_objective(pretraining.objective.kind, pretraining.objective.options)
+        return
     recipe = Recipe.parse(values if block.title else {**_REST, **values})
     make_any_task(recipe.task)
     backbones.check_options(recipe.backbone.name, recipe.backbone.options)

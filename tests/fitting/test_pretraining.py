@@ -36,7 +36,7 @@ from conftest import Command, tiny_values
 from fitting.pretraining_phantom import SFCN, UNET, VIT, made, tiny, values, write_balls
 
 ALONE = PretrainExecution(accelerator="cpu", workers=1)
-VOLUME = "csf_mm3"
+VOLUME = "intracranial_mm3"
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +119,10 @@ def test_volumes_of_generated_scans_are_learnt(balls: Path, tmp_path: Path) -> N
             "kind": "supervised",
             "targets": {VOLUME: {"loss": "mse"}, "age": {"weight": 0.01}},
         },
+        # Norms within a scan would take out how much of it is what.
+        backbone={**SFCN, "channels": [8, 16, 16], "norm": "batch"},
         train={"epochs": 4, "augment": "none", "batch_size": 8, "lr": 1e-2},
-        scans_per_epoch=160,
+        scans_per_epoch=80,
     )
     trainer, stop = trainer_of(recipe, tmp_path)
     trainer.run(Bar(stop, 10**6))
@@ -137,12 +139,17 @@ def test_volumes_of_generated_scans_are_learnt(balls: Path, tmp_path: Path) -> N
     ("objective", "backbone", "train", "least"),
     [
         # Guessing among the seven other projections of a batch of four costs log 7 = 1.95.
-        ({"kind": "contrastive", "width": 16}, SFCN, {}, 1.0),
-        # Guessing the mean of every patch costs 1 where it is not flat.
-        ({"kind": "masked", "ratio": 0.5, "normalise": False}, VIT, {}, 0.25),
-        ({"kind": "masked", "patch": 4, "ratio": 0.4, "normalise": False}, SFCN, {}, 0.25),
+        ({"kind": "contrastive", "width": 16}, SFCN, {"lr": 1e-2}, 1.2),
+        # Guessing the mean of all voxels costs their variance, 0.115.
+        ({"kind": "masked", "ratio": 0.5, "normalise": False}, VIT, {"epochs": 4}, 0.08),
+        (
+            {"kind": "masked", "patch": 4, "normalise": False, "decoder_width": 16},
+            SFCN,
+            {"lr": 1e-2},
+            0.06,
+        ),
         # Cross-entropy and Dice of guesses among three classes: log 3 + 2/3 = 1.77.
-        ({"kind": "segmentation"}, UNET, {"lr": 1e-2}, 0.6),
+        ({"kind": "segmentation"}, UNET, {"lr": 1e-2}, 0.8),
     ],
     ids=["contrastive", "masked ViT", "masked CNN", "segmentation"],
 )
@@ -159,7 +166,7 @@ def test_each_objective_learns(
         objective=objective,
         backbone=backbone,
         train={"epochs": 3, "batch_size": 4, **train},
-        scans_per_epoch=120,
+        scans_per_epoch=80,
     )
     trainer, stop = trainer_of(recipe, tmp_path)
     trainer.run(Bar(stop, 10**6))
@@ -171,7 +178,7 @@ def test_each_objective_learns(
 # ---- going on
 
 
-@pytest.mark.parametrize("after", [1, 3, 4])
+@pytest.mark.parametrize("after", [3, 4])
 def test_resuming_is_exact(balls: Path, tmp_path: Path, after: int) -> None:
     train = {
         "epochs": 3,
@@ -202,6 +209,7 @@ def test_resuming_is_exact(balls: Path, tmp_path: Path, after: int) -> None:
     assert losses_of(tmp_path / "whole") == losses_of(tmp_path / "stopped")
 
 
+@pytest.mark.slow
 def test_batches_do_not_depend_on_the_number_of_processes(balls: Path, tmp_path: Path) -> None:
     recipe = tiny(made(balls), objective={"kind": "segmentation"}, backbone=UNET)
     trainer, _ = trainer_of(recipe, tmp_path)

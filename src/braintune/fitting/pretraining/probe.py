@@ -6,10 +6,10 @@ import lightning_fabric
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from braintune.cohort.cohort import Cohort
@@ -136,6 +136,6 @@ def _classification(
     return {"probe_auc": float(np.mean(areas)) if areas else float("nan")}
 
 
-def _logistic() -> Pipeline:
-    model = LogisticRegressionCV(Cs=_CS, cv=3, max_iter=2000)
-    return make_pipeline(StandardScaler(), model)
+def _logistic() -> GridSearchCV:
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    return GridSearchCV(model, {"logisticregression__C": _CS}, scoring="neg_log_loss", cv=3)
