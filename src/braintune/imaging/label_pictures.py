@@ -95,8 +95,10 @@ def _near(labels: Labels, axis: int) -> slice:
 
 
 def _gray(values: npt.NDArray[np.floating]) -> Color:
+    """The darkest and brightest 0.5 % are black and white; background, exactly 0, is black."""
     low, high = np.percentile(values, [0.5, 99.5])
-    return (np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
+    shown = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+    return np.where(values == 0, 0, shown * 255).astype(np.uint8)
 
 
 def _enlarged(values: npt.NDArray[np.generic], scale: int) -> npt.NDArray[np.uint8]:
