@@ -12,7 +12,7 @@ import lightning_fabric
 import torch
 from torch import nn
 
-from braintune.adapters.adapter import adapted_layers
+from braintune.adapters.adapter import AdapterLayer, adapted_layers
 
 # glibc's mallopt: the names of the two parameters, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -121,10 +121,15 @@ def find_overhang(network: nn.Module, images: torch.Tensor) -> tuple[str, ...]:
             whole = [outer for outer in adapted if name.startswith(f"{outer}.")]
             found[whole[0] if whole else name] = None
 
-    handles = [
-        layer.register_forward_pre_hook(lambda layer, x, name=name: look(name, layer, x))
+    # An adapted layer may compute with its base's weight and never call it.
+    convolutions = {
+        name: (layer, layer.base if isinstance(layer, AdapterLayer) else layer)
         for name, layer in network.named_modules()
-        if isinstance(layer, nn.modules.conv._ConvNd)
+    }
+    handles = [
+        layer.register_forward_pre_hook(lambda _, x, name=name, of=of: look(name, of, x))
+        for name, (layer, of) in convolutions.items()
+        if isinstance(of, nn.modules.conv._ConvNd)
     ]
     with torch.no_grad():
         network.eval()(images)
