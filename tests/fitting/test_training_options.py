@@ -99,9 +99,8 @@ def test_the_last_epochs_are_averaged(tmp_path: Path, last: int) -> None:
         else:
             assert torch.equal(value, ends[-1][key])
     # What is kept is what was validated last.
-    truth = torch.as_tensor(trainer._data.truth[FOLD.validation], dtype=torch.float32)
-    loss = trainer._task.loss(trainer.outputs(FOLD.validation), truth).mean()
-    assert trainer.history[-1]["validation_loss"] == pytest.approx(float(loss), rel=1e-5)
+    losses = trainer._lesson.validation_losses(trainer.network, FOLD.validation)
+    assert trainer.history[-1]["validation_loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
 
 
 def poisoned(folder: Path, row: int) -> None:
