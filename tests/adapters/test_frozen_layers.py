@@ -1,6 +1,7 @@
 """Frozen layers keep nothing that they do not need, and compute what torch's layers compute."""
 
 import copy
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -134,22 +135,30 @@ def test_light_layers_change_no_gradient(adapter: str, dtype: str) -> None:
         assert (value - truth).norm() <= (1e-5 if dtype == "fp32" else 0.03) * truth.norm()
 
 
+class Kept:
+    """A tensor that a graph holds; it goes with the graph's node."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+
 def kept_bytes(network: nn.Module, images: torch.Tensor) -> int:
     """Memory that one forward pass keeps for the backward pass, parameters not counted."""
     own = {t.untyped_storage().data_ptr() for t in network.state_dict().values()}
-    kept: dict[int, int] = {}
+    alive: WeakSet[Kept] = WeakSet()
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def keep(tensor: torch.Tensor) -> Kept:
+        kept = Kept(tensor)
+        alive.add(kept)
+        return kept
 
     set_training(network)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor):
         output = network(images)
     assert output.requires_grad
-    return sum(kept.values())
+    storages = [kept.tensor.untyped_storage() for kept in alive]
+    sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    return sum(size for pointer, size in sizes.items() if pointer not in own)
 
 
 def test_adapted_networks_keep_less_than_fully_tuned_ones() -> None:

@@ -29,7 +29,7 @@ from braintune.fitting.network import audit_recipe
 from braintune.fitting.optimiser import make_optimiser
 from braintune.fitting.schedule import lr_factor
 from braintune.fitting.typicality import Typicality, learn_typicality
-from braintune.recipe import TrainRecipe
+from braintune.recipe import AdapterRecipe, TrainRecipe
 from conftest import tiny_recipe
 
 
@@ -159,6 +159,9 @@ def test_the_audit_counts_the_paper_head_and_the_parts() -> None:
     assert memory["parameters"] == 4 * counts.total
     assert memory["gradients_and_optimiser"] == 12 * counts.trainable
     assert memory["activations"] > 0
+    # Adapted layers put out as much as their bases, whether they call them or not.
+    whole = recipe.model_copy(update={"adapter": AdapterRecipe(name="full")})
+    assert memory["activations"] == audit_recipe(whole).memory["activations"]
 
 
 def test_typical_scans_are_told_from_others() -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from braintune.adapters import adapter as adapters
 from braintune.adapters.adapter import adapt
 from braintune.adapters.counting import ParameterAudit, audit_parameters
+from braintune.adapters.watching import watch
 from braintune.errors import InputError
 from braintune.models import backbone as backbones
 from braintune.models.backbone import InputShape, MapBackbone, build_backbone
@@ -210,15 +211,10 @@ def _activation_bytes(network: Network, recipe: Recipe) -> int:
     """Bytes of what the layers put out for one scan in float32; kept for the backward pass."""
     total = 0
 
-    def count(_module: nn.Module, _inputs: object, output: object) -> None:
+    def count(_name: str, _layer: nn.Module, _inputs: object, output: object) -> None:
         nonlocal total
         if isinstance(output, torch.Tensor):
             total += output.numel() * 4
 
-    leaves = [module for module in network.modules() if not list(module.children())]
-    handles = [leaf.register_forward_hook(count) for leaf in leaves]
-    with torch.no_grad():
-        network.eval()(blank_images(recipe))
-    for handle in handles:
-        handle.remove()
+    watch(network, blank_images(recipe), count)
     return total

@@ -12,7 +12,8 @@ import lightning_fabric
 import torch
 from torch import nn
 
-from braintune.adapters.adapter import AdapterLayer, adapted_layers
+from braintune.adapters.adapter import adapted_layers
+from braintune.adapters.watching import watch
 
 # glibc's mallopt: the names of the two parameters, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -111,7 +112,9 @@ def find_overhang(network: nn.Module, images: torch.Tensor) -> tuple[str, ...]:
     found: dict[str, None] = {}
     adapted = adapted_layers(network)
 
-    def look(name: str, layer: nn.modules.conv._ConvNd, inputs: tuple[torch.Tensor, ...]) -> None:
+    def look(name: str, layer: nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
+        if not isinstance(layer, nn.modules.conv._ConvNd):
+            return
         reach = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
         sizes = inputs[0].shape[2:]
         padded = layer.padding not in ("valid", (0,) * len(reach))
@@ -121,20 +124,7 @@ def find_overhang(network: nn.Module, images: torch.Tensor) -> tuple[str, ...]:
             whole = [outer for outer in adapted if name.startswith(f"{outer}.")]
             found[whole[0] if whole else name] = None
 
-    # An adapted layer may compute with its base's weight and never call it.
-    convolutions = {
-        name: (layer, layer.base if isinstance(layer, AdapterLayer) else layer)
-        for name, layer in network.named_modules()
-    }
-    handles = [
-        layer.register_forward_pre_hook(lambda _, x, name=name, of=of: look(name, of, x))
-        for name, (layer, of) in convolutions.items()
-        if isinstance(of, nn.modules.conv._ConvNd)
-    ]
-    with torch.no_grad():
-        network.eval()(images)
-    for handle in handles:
-        handle.remove()
+    watch(network, images, look)
     return tuple(found)
 
 
