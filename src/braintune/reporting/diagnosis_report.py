@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import numpy as np
 import pandas as pd
 
 from braintune._version import __version__
@@ -15,7 +13,8 @@ from braintune.fitting.diagnosis_recipe import DiagnosisRecipe
 from braintune.fitting.diagnosis_run import CHOSEN, IMPORTANCE
 from braintune.recipe import CrossValidation
 from braintune.reporting import figures, findings, participants
-from braintune.reporting.numbers import p_value, rounded, with_interval
+from braintune.reporting.class_figures import class_figures
+from braintune.reporting.pages import fill
 from braintune.run import RunFolder
 from braintune.volumetry.classifiers import classifier
 
@@ -34,21 +33,7 @@ def write_diagnosis_report(path: Path) -> Path:
     run = RunFolder.open(path)
     if not run.is_complete:
         raise InputError(f"{path} is not finished. Give the same diagnose command again.")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("braintune", "reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "interval": with_interval,
-        "rounded": rounded,
-        "p_value": p_value,
-        "counted": counted,
-    }
-    template = environment.get_template("diagnosis_report.html.j2")
-    write_text(run.report_file, template.render(_context(run)))
+    write_text(run.report_file, fill("diagnosis_report.html.j2", _context(run)))
     return run.report_file
 
 
@@ -117,11 +102,6 @@ def _figures(
     entries = [metrics["metrics"][name]]
     entries += [baseline["metrics"][name] for baseline in metrics["baselines"].values()]
     labels = ["the model", *[b["label"] for b in metrics["baselines"].values()]]
-    code = {label: number for number, label in enumerate(names)}
-    truth = table[target].map(code).to_numpy(dtype=np.int64)
-    decided = table["predicted"].map(code).to_numpy(dtype=np.int64)
-    counts = np.zeros((len(names), len(names)), dtype=np.int64)
-    np.add.at(counts, (truth, decided), 1)
     shown = [
         {
             "svg": figures.intervals(labels, entries, entries[0]["label"]),
@@ -140,21 +120,4 @@ def _figures(
             "wide": "yes",
         },
     ]
-    if len(names) == 2:
-        score = table[f"p_{names[1]}"].astype("float64").to_numpy()
-        positive = (truth == 1).astype("float64")
-        fold = pd.factorize(table["fold"])[0].astype("float64")
-        shown += [
-            {
-                "svg": figures.roc(positive, score, fold),
-                "caption": f"ROC curves for {names[1]}. Thin: single folds, whose spread shows how"
-                " little one split tells. On the dotted line nothing was learnt.",
-            },
-            {
-                "svg": figures.calibration(positive, score),
-                "caption": "Observed share against predicted probability. Points below the dotted"
-                " line on the right are overconfident.",
-            },
-        ]
-    caption = "Decisions. A full column is a model that always answers the same."
-    return [*shown, {"svg": figures.confusion(names, counts), "caption": caption}]
+    return [*shown, *class_figures(table, target, names, "model")]

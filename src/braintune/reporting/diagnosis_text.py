@@ -5,8 +5,9 @@ from rich.table import Table
 from braintune.files import read_json
 from braintune.fitting.diagnosis_run import IMPORTANCE
 from braintune.reporting.findings import against_baselines, chance
-from braintune.reporting.numbers import rounded, with_interval
+from braintune.reporting.numbers import with_interval
 from braintune.reporting.registry_text import rendered
+from braintune.reporting.run_text import beside_baselines
 from braintune.run import RunFolder
 
 _MOST = 8
@@ -15,14 +16,6 @@ _MOST = 8
 def diagnosis_text(run: RunFolder) -> str:
     """The metrics beside those of the baselines, and what the columns are worth."""
     metrics = read_json(run.metrics_file)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    table.add_column("model")
-    for baseline in metrics["baselines"].values():
-        table.add_column(baseline["label"], justify="right")
-    for name, entry in metrics["metrics"].items():
-        others = [rounded(b["metrics"][name]["value"]) for b in metrics["baselines"].values()]
-        table.add_row(entry["label"], with_interval(entry), *others)
     worth = Table(box=None, pad_edge=False, header_style="bold")
     worth.add_column("column")
     worth.add_column("rise of the log loss when permuted", justify="right")
@@ -34,7 +27,7 @@ def diagnosis_text(run: RunFolder) -> str:
     )
     lines = [
         summary,
-        rendered(table),
+        beside_baselines(metrics, "model"),
         *[sentence for sentence in [chance(metrics)] if sentence],
         *[sentence for _, sentence in against_baselines(metrics, "model")],
         rendered(worth),

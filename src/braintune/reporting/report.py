@@ -1,18 +1,14 @@
 """The report: one self-contained page, made from a run folder's files alone."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import numpy as np
-import pandas as pd
-
-from braintune.errors import InputError, counted
+from braintune.errors import InputError
 from braintune.files import read_json, write_text
 from braintune.reporting import figures, findings, participants
+from braintune.reporting.class_figures import class_figures
 from braintune.reporting.methods import methods_text
-from braintune.reporting.numbers import duration, p_value, rounded, with_interval
+from braintune.reporting.pages import embedded, fill
 from braintune.reporting.run_files import RunFiles, read_files
 from braintune.reporting.segmentation_report import label_map_parts
 from braintune.run import RunFolder
@@ -39,21 +35,7 @@ def write_report(path: Path) -> Path:
 
 def render(files: RunFiles) -> str:
     """The page's HTML; everything that comes from files is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("braintune", "reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "interval": with_interval,
-        "rounded": rounded,
-        "p_value": p_value,
-        "duration": duration,
-        "counted": counted,
-    }
-    return environment.get_template("report.html.j2").render(_context(files))
+    return fill("report.html.j2", _context(files))
 
 
 def _context(files: RunFiles) -> dict[str, Any]:
@@ -148,38 +130,9 @@ def _regression_figures(files: RunFiles) -> list[dict[str, str]]:
 
 
 def _classification_figures(files: RunFiles) -> list[dict[str, str]]:
-    task, table = files.values, files.predictions
+    task = files.values
     names = [column.removeprefix("p_") for column in task.columns()]
-    code = {name: number for number, name in enumerate(names)}
-    truth = table[task.target].map(code).to_numpy(dtype=np.int64)
-    decided = table["predicted"].map(code).to_numpy(dtype=np.int64)
-    counts = np.zeros((len(names), len(names)), dtype=np.int64)
-    np.add.at(counts, (truth, decided), 1)
-    shown = []
-    if len(names) == 2:
-        score = table[task.columns()[1]].astype("float64").to_numpy()
-        positive = (truth == 1).astype("float64")
-        fold = pd.factorize(table["fold"])[0].astype("float64")
-        shown = [
-            {
-                "svg": figures.roc(positive, score, fold),
-                "caption": f"ROC curves for {names[1]}. Thin: single folds, whose spread shows how"
-                " little one split tells. On the dotted line nothing was learnt.",
-            },
-            {
-                "svg": figures.calibration(positive, score),
-                "caption": "Observed share against predicted probability. Points below the dotted"
-                " line on the right are overconfident.",
-            },
-        ]
-    return [
-        *shown,
-        {
-            "svg": figures.confusion(names, counts),
-            "caption": "Decisions at the operating point. A full column is a network that always"
-            " answers the same.",
-        },
-    ]
+    return class_figures(files.predictions, task.target, names, "network")
 
 
 def _cases(files: RunFiles) -> list[dict[str, str]]:
@@ -198,7 +151,7 @@ def _cases(files: RunFiles) -> list[dict[str, str]]:
                 "scan": case["scan_id"],
                 "truth": f"{files.values.target} {row[files.values.target]}",
                 "predicted": ", ".join(answers),
-                "data": base64.b64encode(picture.read_bytes()).decode(),
+                "data": embedded(picture),
             }
         )
     return shown

@@ -33,7 +33,7 @@ def run_text(run: RunFolder) -> str:
     )
     lines = [
         summary,
-        _beside_baselines(metrics),
+        beside_baselines(metrics, "network"),
         *[sentence for sentence in [chance(metrics)] if sentence],
         *[sentence for _, sentence in against_baselines(metrics)],
         f"Report: {run.report_file}",
@@ -41,11 +41,11 @@ def run_text(run: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def _beside_baselines(metrics: dict[str, Any]) -> str:
-    """Every metric of the network and of the baselines."""
+def beside_baselines(metrics: dict[str, Any], predictor: str) -> str:
+    """Every metric of what predicted, a network or a model, and of the baselines."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    table.add_column("network")
+    table.add_column(predictor)
     for baseline in metrics["baselines"].values():
         table.add_column(baseline["label"], justify="right")
     for name, entry in metrics["metrics"].items():
@@ -88,7 +88,7 @@ def evaluation_text(metrics: dict[str, Any], out: Path) -> str:
     )
     lines = [
         summary,
-        _beside_baselines(metrics),
+        beside_baselines(metrics, "network"),
         *[
             f"{headline} at {site} ({entry['subjects']} subjects): {with_interval(entry)}"
             for site, entry in metrics["sites"].items()

@@ -1,19 +1,17 @@
 """The page about sampled scans, made from what `braintune synthesize report` wrote."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from braintune.cohort.tables import read_table
-from braintune.errors import counted
 from braintune.files import read_json, write_text
 from braintune.reporting.figures import MAIN, MUTED, drawn
 from braintune.reporting.numbers import p_value, rounded, with_interval
+from braintune.reporting.pages import embedded, fill
 
 PAGE = "quality.html"
 
@@ -26,25 +24,13 @@ def write_samples_report(folder: Path) -> Path:
     """
     document = read_json(folder / "quality.json")
     table = read_table(folder / "measured.tsv")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("braintune", "reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "rounded": rounded,
-        "p_value": p_value,
-        "counted": counted,
+    context = {
+        "document": document,
         "correlation": _correlation,
+        "figures": [_scatter(table, name) for name in document["conditions"]],
+        "pictures": {name: embedded(folder / f"{name}.png") for name in ("samples", "real")},
     }
-    page = environment.get_template("samples_report.html.j2").render(
-        document=document,
-        figures=[_scatter(table, name) for name in document["conditions"]],
-        pictures={name: _data(folder / f"{name}.png") for name in ("samples", "real")},
-    )
-    write_text(folder / PAGE, page)
+    write_text(folder / PAGE, fill("samples_report.html.j2", context))
     return folder / PAGE
 
 
@@ -96,7 +82,3 @@ def _scatter(table: pd.DataFrame, name: str) -> dict[str, str]:
         axes.set_ylabel(f"{name} read off the sample")
 
     return {"name": name, "svg": drawn(paint)}
-
-
-def _data(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()

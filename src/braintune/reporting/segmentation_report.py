@@ -1,6 +1,5 @@
 """What the page of a run of label maps shows: agreement by label, volumes, contours."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from matplotlib.axes import Axes
 
 from braintune.files import read_json
 from braintune.reporting import figures
+from braintune.reporting.pages import embedded
 from braintune.reporting.run_files import RunFiles
 
 
@@ -92,7 +92,7 @@ def _cases(files: RunFiles) -> list[dict[str, str]]:
                 "scan": case["scan_id"],
                 "truth": f"{', '.join(true)} (white)",
                 "predicted": f"{', '.join(found)} (in colour)",
-                "data": base64.b64encode(picture.read_bytes()).decode(),
+                "data": embedded(picture),
             }
         )
     return shown

@@ -5,17 +5,16 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from braintune.cohort.labels import looks_numeric, numbers
 from braintune.cohort.tables import read_table
-from braintune.errors import counted
 from braintune.files import read_json, write_text
 from braintune.reporting.figures import ACCENT, MAIN, drawn
 from braintune.reporting.numbers import rounded
+from braintune.reporting.pages import embedded, fill
 from braintune.volumetry.pictures import CASES
 from braintune.volumetry.volumes import ENDINGS
 from braintune.volumetry.writing import FAILED, QUALITY, TABLE
@@ -52,28 +51,20 @@ def write_volumes_report(folder: Path) -> Path:
     table = read_table(folder / TABLE)
     quality = read_table(folder / QUALITY)
     sidecar = read_json((folder / TABLE).with_suffix(".json"))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("braintune", "reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"counted": counted}
     keys = quality["structure"].drop_duplicates().tolist()
-    page = environment.get_template("volumes_report.html.j2").render(
-        method=sidecar["MeasurementToolMetadata"],
-        scans=len(table),
-        failed=_failed(folder),
-        flagged=_flag_counts(quality),
-        header=_header(table, keys),
-        rows=_rows(table, keys),
-        figures=[_figure(table, quality, key) for key in keys[:_MOST_FIGURES]],
-        cases=[{**case, "data": _data(folder, case)} for case in read_json(folder / CASES)],
-        script=SCRIPT,
-        script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
-    )
-    write_text(folder / PAGE, page)
+    context = {
+        "method": sidecar["MeasurementToolMetadata"],
+        "scans": len(table),
+        "failed": _failed(folder),
+        "flagged": _flag_counts(quality),
+        "header": _header(table, keys),
+        "rows": _rows(table, keys),
+        "figures": [_figure(table, quality, key) for key in keys[:_MOST_FIGURES]],
+        "cases": [{**case, "data": _data(folder, case)} for case in read_json(folder / CASES)],
+        "script": SCRIPT,
+        "script_hash": base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+    }
+    write_text(folder / PAGE, fill("volumes_report.html.j2", context))
     return folder / PAGE
 
 
@@ -132,5 +123,4 @@ def _figure(table: pd.DataFrame, quality: pd.DataFrame, key: str) -> dict[str, s
 
 
 def _data(folder: Path, case: dict[str, Any]) -> str:
-    picture = (folder / CASES).parent / Path(case["picture"]).name
-    return base64.b64encode(picture.read_bytes()).decode()
+    return embedded((folder / CASES).parent / Path(case["picture"]).name)
