@@ -10,6 +10,7 @@ from torch import nn
 
 from adapters.test_adapters import DTYPES, GEOMETRIES, case, train
 from braintune.adapters.adapter import (
+    ADAPTERS,
     AdapterLayer,
     adapt,
     adapted_layers,
@@ -19,12 +20,19 @@ from braintune.adapters.adapter import (
     set_training,
 )
 from braintune.adapters.counting import audit_parameters
+from braintune.adapters.targets import TargetOptions
 from braintune.errors import InputError
 from braintune.models.backbone import InputShape, build_backbone
 
 BRANCHED = ["parallel", "serial", "cps", "hyps"]
 SCALED = ["ia3", "ssf"]
 METHODS = [*BRANCHED, *SCALED]
+# All that put layers in the place of chosen ones.
+CHOOSING = [
+    name
+    for name in ADAPTERS.names()
+    if issubclass(ADAPTERS.get(name).options, TargetOptions) and name != "bias"
+]
 EVERYWHERE = list(product(METHODS, GEOMETRIES))
 # The convolutions that the published training script freezes, by the names of their weights.
 BESIDE_SWIN = r"^(?!swinViT)(?!encoder(1|2|3|4|10)\.layer\.conv[12]\.conv\.weight)"
@@ -310,7 +318,7 @@ def test_the_output_keeps_the_precision_and_the_format_of_the_backbone(name: str
         assert torch.equal(network(x), plain(x))
 
 
-@pytest.mark.parametrize("name", BRANCHED)
+@pytest.mark.parametrize("name", CHOOSING)
 def test_further_parameters_train_and_those_of_adapted_layers_never(name: str) -> None:
     network = nn.ModuleDict({"encoder": nn.Linear(4, 4), "decoder": nn.Linear(4, 2)})
     assert adapt(network, name, {"layers": "encoder", "also": "coder"}) == ["encoder"]

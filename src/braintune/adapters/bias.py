@@ -2,7 +2,8 @@
 
 from torch import nn
 
-from braintune.adapters.adapter import ADAPTERS, AdapterEntry, adapted_layers, freeze
+from braintune.adapters.adapter import ADAPTERS, AdapterEntry, adapted_layers
+from braintune.adapters.further import freeze_but
 from braintune.adapters.targets import KINDS, TargetOptions, choose_among
 from braintune.errors import InputError, listing
 
@@ -13,7 +14,7 @@ class BiasOptions(TargetOptions):
 
 def _apply(network: nn.Module, options: BiasOptions) -> list[str]:
     chosen = _choose(network, options)
-    freeze(network)
+    freeze_but(network, options.also, ())
     for layer in chosen.values():
         for bias in _biases(layer):
             bias.requires_grad_(True)

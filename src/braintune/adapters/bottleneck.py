@@ -11,15 +11,13 @@ few voxels, whole branches would.
 
 import copy
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
-from braintune.adapters.adapter import AdapterLayer, freeze
-from braintune.adapters.further import FurtherOptions, further_parameters
+from braintune.adapters.adapter import AdapterLayer
 from braintune.adapters.kernels import (
     TRANSPOSED,
     compute_product,
@@ -27,13 +25,13 @@ from braintune.adapters.kernels import (
     output_channels,
     weight_of,
 )
-from braintune.adapters.targets import ALL_KINDS, find_layers, replace_layers
+from braintune.adapters.targets import TargetOptions
 from braintune.errors import InputError
 
 BOTTLENECK_ADAPTS = "Linear, Conv1d to 3d and their transposes, with an activation between"
 
 
-class BottleneckOptions(FurtherOptions):
+class BottleneckOptions(TargetOptions):
     """Options of the methods with a bottleneck.
 
     Attributes:
@@ -203,17 +201,3 @@ def not_linear(what: str) -> InputError:
         f"The network reads the {what} of an adapted layer itself, and a layer with a nonlinear"
         " branch has none. Choose other layers with 'layers', or a linear adapter such as 'lora'."
     )
-
-
-def apply_bottleneck(
-    network: nn.Module,
-    options: BottleneckOptions,
-    make: Callable[[nn.Module], AdapterLayer],
-) -> list[str]:
-    """Freeze a network but for what else trains, and put adapted layers into it."""
-    layers = find_layers(network, options, ALL_KINDS)
-    further = further_parameters(network, options.also, layers)
-    freeze(network)
-    for parameter in further:
-        parameter.requires_grad_(True)
-    return replace_layers(network, layers, make)

@@ -12,15 +12,15 @@ from braintune.adapters.bottleneck import (
     BottleneckOptions,
     ParallelBranch,
     SerialBranch,
-    apply_bottleneck,
 )
+from braintune.adapters.targets import adapt_kernels
 
 
 def _apply(network: nn.Module, options: BottleneckOptions) -> list[str]:
     def make(base: nn.Module) -> BottleneckLayer:
         return BottleneckLayer(base, ParallelBranch(base, options), SerialBranch(base, options))
 
-    return apply_bottleneck(network, options, make)
+    return adapt_kernels(network, options, make)
 
 
 ADAPTERS.add(

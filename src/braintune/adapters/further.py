@@ -2,34 +2,11 @@
 
 import re
 from collections.abc import Collection
-from typing import Self
 
-from pydantic import model_validator
 from torch import nn
 
-from braintune.adapters.adapter import adapted_layers
-from braintune.adapters.targets import TargetOptions
+from braintune.adapters.adapter import adapted_layers, freeze
 from braintune.errors import InputError, listing
-
-
-class FurtherOptions(TargetOptions):
-    """Which layers are adapted, and what else trains.
-
-    Attributes:
-        also: A regular expression for the names of further parameters that train. Tensors of
-            adapted layers never do.
-    """
-
-    also: str | None = None
-
-    @model_validator(mode="after")
-    def _also_is_an_expression(self) -> Self:
-        try:
-            re.compile(self.also or "")
-        except re.error as error:
-            msg = f"also {self.also!r} is no regular expression: {error}"
-            raise ValueError(msg) from None
-        return self
 
 
 def further_parameters(
@@ -70,3 +47,15 @@ def further_parameters(
         )
         raise InputError(msg)
     return found
+
+
+def freeze_but(network: nn.Module, pattern: str | None, adapted: Collection[str]) -> None:
+    """Freeze a network that is about to be adapted, but for what trains beside the adapters.
+
+    Raises:
+        InputError: As `further_parameters`; nothing is frozen then.
+    """
+    further = further_parameters(network, pattern, adapted)
+    freeze(network)
+    for parameter in further:
+        parameter.requires_grad_(True)

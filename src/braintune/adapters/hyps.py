@@ -20,11 +20,11 @@ from braintune.adapters.bottleneck import (
     BottleneckOptions,
     BranchedLayer,
     SerialBranch,
-    apply_bottleneck,
     not_linear,
 )
 from braintune.adapters.low_rank import LowRankLayer, LowRankOptions
 from braintune.adapters.product import with_weight
+from braintune.adapters.targets import adapt_kernels
 
 
 class HyPSOptions(BottleneckOptions):
@@ -71,7 +71,7 @@ class HyPSLayer(LowRankLayer):
 
 
 def _apply(network: nn.Module, options: HyPSOptions) -> list[str]:
-    return apply_bottleneck(network, options, lambda base: HyPSLayer(base, options))
+    return adapt_kernels(network, options, lambda base: HyPSLayer(base, options))
 
 
 ADAPTERS.add(

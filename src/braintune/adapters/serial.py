@@ -8,12 +8,12 @@ from braintune.adapters.bottleneck import (
     BottleneckLayer,
     BottleneckOptions,
     SerialBranch,
-    apply_bottleneck,
 )
+from braintune.adapters.targets import adapt_kernels
 
 
 def _apply(network: nn.Module, options: BottleneckOptions) -> list[str]:
-    return apply_bottleneck(
+    return adapt_kernels(
         network, options, lambda base: BottleneckLayer(base, None, SerialBranch(base, options))
     )
 

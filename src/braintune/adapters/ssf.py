@@ -12,9 +12,9 @@ from braintune.adapters.adapter import (
     AdapterEntry,
     AdapterLayer,
     adapted_layers,
-    freeze,
     norms_of,
 )
+from braintune.adapters.further import freeze_but
 from braintune.adapters.ia3 import IA3Layer
 from braintune.adapters.kernels import along_channels, bias_of, weight_of
 from braintune.adapters.product import with_weight
@@ -107,7 +107,7 @@ def _norms(network: nn.Module, options: TargetOptions) -> dict[str, nn.Module]:
 def _apply(network: nn.Module, options: TargetOptions) -> list[str]:
     layers = find_layers(network, options, ALL_KINDS)
     norms = _norms(network, options)
-    freeze(network)
+    freeze_but(network, options.also, [*layers, *norms])
     return [*replace_layers(network, layers, SSFLayer), *replace_layers(network, norms, SSFNorm)]
 
 

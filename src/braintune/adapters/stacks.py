@@ -18,7 +18,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from braintune.adapters.adapter import AdapterLayer, freeze
+from braintune.adapters.adapter import AdapterLayer
+from braintune.adapters.further import freeze_but
 from braintune.adapters.kernels import LINEAR, compute, matrix_of, weight_of
 from braintune.adapters.product import ProductLayer
 from braintune.adapters.targets import (
@@ -156,7 +157,7 @@ def apply_stacked(
         The names of the layers.
     """
     layers = find_layers(network, options, _possible(network, options))
-    freeze(network)
+    freeze_but(network, options.also, layers)
     adapted: dict[nn.Module, AdapterLayer] = {}
     for stack in find_stacks(layers):
         adapted |= _adapt_stack(list(stack.values()), make)

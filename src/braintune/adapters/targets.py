@@ -7,7 +7,8 @@ from typing import Literal, Self
 from pydantic import model_validator
 from torch import nn
 
-from braintune.adapters.adapter import AdapterLayer, AdapterOptions, freeze
+from braintune.adapters.adapter import AdapterLayer, AdapterOptions
+from braintune.adapters.further import freeze_but
 from braintune.adapters.kernels import CONVOLUTION, LINEAR, TRANSPOSED
 from braintune.errors import InputError, listing
 
@@ -28,11 +29,14 @@ class TargetOptions(AdapterOptions):
         kinds: Kinds of layers.
         depth: The part of the layers that is taken, in their order from input to output:
             ``[0.5, 1]`` is the second half.
+        also: A regular expression for the names of further parameters that train, such as those of
+            a decoder. Tensors of adapted layers never do.
     """
 
     layers: str | None = None
     kinds: list[Kind] | None = None
     depth: tuple[float, float] = (0.0, 1.0)
+    also: str | None = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -40,11 +44,12 @@ class TargetOptions(AdapterOptions):
         if not 0 <= first < last <= 1:
             msg = f"depth {list(self.depth)} must rise within 0 and 1"
             raise ValueError(msg)
-        try:
-            re.compile(self.layers or "")
-        except re.error as error:
-            msg = f"layers {self.layers!r} is no regular expression: {error}"
-            raise ValueError(msg) from None
+        for name, pattern in (("layers", self.layers), ("also", self.also)):
+            try:
+                re.compile(pattern or "")
+            except re.error as error:
+                msg = f"{name} {pattern!r} is no regular expression: {error}"
+                raise ValueError(msg) from None
         return self
 
 
@@ -122,7 +127,7 @@ def adapt_kernels(
         InputError: If no layer matches.
     """
     layers = find_layers(network, options, ALL_KINDS)
-    freeze(network)
+    freeze_but(network, options.also, layers)
     return replace_layers(network, layers, make)
 
 
