@@ -61,6 +61,25 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def is_occupied(path: Path) -> bool:
+    """Whether a path is a file, or a folder that holds something."""
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
+def refuse_occupied(out: Path, what: str) -> None:
+    """Refuse to write into a folder that holds something.
+
+    Args:
+        out: Where to write.
+        what: What would be written, for the message.
+
+    Raises:
+        InputError: If the path is a file, or a folder that is not empty.
+    """
+    if is_occupied(out):
+        raise InputError(f"{out} is not empty. Choose a new folder for {what}.")
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or nothing: to a temporary neighbour, then renamed into place.
 

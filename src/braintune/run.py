@@ -10,7 +10,15 @@ from typing import Any, Self
 
 from braintune._version import __version__
 from braintune.errors import InputError, listing
-from braintune.files import append_line, make_folder, read_json, read_lines, write_json, write_text
+from braintune.files import (
+    append_line,
+    is_occupied,
+    make_folder,
+    read_json,
+    read_lines,
+    write_json,
+    write_text,
+)
 from braintune.recipe import Recipe
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "nibabel", "lightning-fabric", "pandas")
@@ -125,7 +133,7 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file. Choose a folder for the run.")
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if not is_occupied(self.path):
             return False
         if not self.identity_file.exists():
             raise InputError(f"{self.path} is not empty and is no run. Choose another folder.")

@@ -52,7 +52,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Measure label maps."""
-    from braintune.cohort.read import parse_filters
+    from braintune.cohort.read import parse_filters, read_cohort
     from braintune.reporting.volumes_report import write_volumes_report
     from braintune.reporting.volumes_text import volumes_document, volumes_text
     from braintune.volumetry.derivative import measure_into
@@ -70,7 +70,8 @@ def run(
         workers=workers,
     )
     maps = find_label_maps(labelmaps, parse_filters(filters or []))
-    volumes = measure_into(maps, request, out, images)
+    pictured = read_cohort(images) if images else None
+    volumes = measure_into(maps, request, out, pictured)
     write_volumes_report(out)
     if as_json:
         print_json(volumes_document(volumes, out))

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from braintune._version import __version__
 from braintune.cohort.cohort import Cohort
+from braintune.cohort.description import write_description
 from braintune.cohort.tables import write_table_text
 from braintune.errors import InputError
-from braintune.files import make_folder, write_json, write_text
+from braintune.files import make_folder, refuse_occupied, write_json, write_text
 from braintune.fitting.diagnosis import views
 from braintune.fitting.diagnosis_plan import DiagnosisPlan, read_rows
 from braintune.fitting.diagnosis_run import DiagnosisModel, open_diagnosis
@@ -33,8 +33,7 @@ def predict_diagnosis(run: Path, table: Path, out: Path) -> Prediction:
         InputError: If the run is not whole, a column is missing or holds something else than in the
             run, or no row can be used.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty. Choose a new folder for the predictions.")
+    refuse_occupied(out, "the predictions")
     rows = read_rows(table)
     model = open_diagnosis(run)
     demand_columns(rows.table, list(model.plan.kinds.kinds), str(table))
@@ -93,15 +92,7 @@ def _warnings(plan: DiagnosisPlan, frame: pd.DataFrame, rows: Cohort) -> list[st
 def _write(out: Path, plan: DiagnosisPlan, table: pd.DataFrame) -> None:
     target = plan.task.target
     make_folder(out)
-    write_json(
-        out / "dataset_description.json",
-        {
-            "Name": f"Predictions of {target}",
-            "BIDSVersion": "1.10.0",
-            "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "braintune", "Version": __version__}],
-        },
-    )
+    write_description(out, f"Predictions of {target}")
     name = f"desc-{''.join(c for c in target if c.isalnum())}_predictions"
     texts: dict[str, Any] = {
         f"predicted_{target}": "the class that is likeliest, of two from a probability of one half",

@@ -18,7 +18,15 @@ from braintune.cohort.cohort import KEYS, Cohort
 from braintune.cohort.tables import read_table, write_table_text
 from braintune.errors import BraintuneError, InputError
 from braintune.evaluation.splits import splits_table
-from braintune.files import digest, make_folder, read_json, write_json, write_lines, write_text
+from braintune.files import (
+    digest,
+    is_occupied,
+    make_folder,
+    read_json,
+    write_json,
+    write_lines,
+    write_text,
+)
 from braintune.fitting.diagnosis import Diagnosis, out_of_fold, refit, views
 from braintune.fitting.diagnosis_plan import DiagnosisPlan, plan_diagnosis
 from braintune.fitting.diagnosis_recipe import DiagnosisRecipe
@@ -57,7 +65,7 @@ def check_free(out: Path, plan: DiagnosisPlan) -> None:
     Raises:
         InputError: If it does.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not is_occupied(out):
         return
     if not is_diagnosis(out) or read_json(RunFolder(out).identity_file) != _identity(plan):
         msg = f"{out} is not empty, and is no run of this recipe and table. Choose another --out."

@@ -13,7 +13,7 @@ from braintune.errors import InputError, listing
 from braintune.evaluation.intervals import bootstrap_rows, metric_intervals
 from braintune.evaluation.splits import Fold
 from braintune.evaluation.summary import Outcome, score, summarise
-from braintune.files import make_folder, read_json, write_json, write_text
+from braintune.files import make_folder, read_json, refuse_occupied, write_json, write_text
 from braintune.fitting.model import Model, open_model
 from braintune.fitting.predict import SEEN_WARNING, predict_cohort
 from braintune.run import RunFolder
@@ -61,8 +61,7 @@ def evaluate(path: Path, cohort: Cohort, out: Path, workers: int | None = None) 
     run, model = RunFolder(path), open_model(path)
     if not run.is_complete:
         raise InputError(f"{path} is no finished run. Give the same fit command again.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty. Choose a new folder for the evaluation.")
+    refuse_occupied(out, "the evaluation")
     task = model.members[0].task
     cohort, truth = _with_truth(cohort, task)
     known = read_table(run.cohort_file)

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from braintune._version import __version__
 from braintune.cohort.cohort import Cohort
+from braintune.cohort.description import write_description
 from braintune.cohort.tables import write_table_text
 from braintune.errors import InputError
-from braintune.files import make_folder, write_json, write_text
+from braintune.files import make_folder, refuse_occupied, write_json, write_text
 from braintune.fitting.inference import outputs_of
 from braintune.fitting.model import Model, ensemble_columns, load_member, open_model
 from braintune.fitting.precision import Precision, choose_precision, make_fabric
@@ -66,7 +66,7 @@ def predict(
     """
     check_workers(workers)
     model = open_model(run)
-    _refuse_occupied(out)
+    refuse_occupied(out, "the predictions")
     cohort = discover_scans(sources, scans or model.recipe.scans)
     table = predict_cohort(model, cohort, workers)
     failed = int(table["problem"].notna().sum())
@@ -180,24 +180,11 @@ def _in_order(cohort: Cohort, rows: list[dict[str, Any]]) -> pd.DataFrame:
     return keys.merge(pd.DataFrame(rows), on="scan_id", how="left")
 
 
-def _refuse_occupied(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty. Choose a new folder for the predictions.")
-
-
 def _write(out: Path, model: Model, table: pd.DataFrame) -> None:
     """A BIDS derivative: there is no standard yet for model predictions, the sidecar explains."""
     task = model.members[0].task
     make_folder(out)
-    write_json(
-        out / "dataset_description.json",
-        {
-            "Name": f"Predictions of {task.target}",
-            "BIDSVersion": "1.10.0",
-            "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "braintune", "Version": __version__}],
-        },
-    )
+    write_description(out, f"Predictions of {task.target}")
     name = f"desc-{''.join(c for c in task.target if c.isalnum())}_predictions"
     write_json(out / f"{name}.json", _sidecar(model, table))
     write_text(out / f"{name}.tsv", write_table_text(table))

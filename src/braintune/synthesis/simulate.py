@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 
 from braintune._version import __version__
+from braintune.cohort.description import write_description
 from braintune.cohort.tables import write_table_text
 from braintune.console import progress
-from braintune.errors import InputError
-from braintune.files import explained, make_folder, write_json, write_text
+from braintune.files import explained, make_folder, refuse_occupied, write_json, write_text
 from braintune.imaging.nifti import write_volume
 from braintune.synthesis.anatomy import Anatomy, mni152
 from braintune.synthesis.deformation import (
@@ -65,8 +65,7 @@ def simulate(out: Path, recipe: SimulationRecipe) -> pd.DataFrame:
     Raises:
         InputError: If the folder is not empty or can't be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty. Choose a new folder for the simulated cohort.")
+    refuse_occupied(out, "the simulated cohort")
     make_folder(out.parent)
     with explained(out):
         building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
@@ -190,21 +189,16 @@ def _write_tables(
     write_json(root / "truth.json", _TRUTH)
     write_text(root / ".bidsignore", "truth.*\n")
     write_text(root / "README", _README.format(**recipe.model_dump(), version=__version__))
-    write_json(root / "dataset_description.json", _description(recipe))
-
-
-def _description(recipe: SimulationRecipe) -> dict[str, object]:
-    return {
-        "Name": "Simulated T1w brains with planted effects of age, sex and disease",
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "raw",
-        "License": "CC0",
-        "Authors": ["braintune simulate"],
-        "Acknowledgements": "Warped from the ICBM 2009a MNI152 template (Fonov et al. 2011).",
-        "GeneratedBy": [
-            {"Name": "braintune", "Version": __version__, "Description": recipe.model_dump_json()}
-        ],
-    }
+    made = {"Name": "braintune", "Version": __version__, "Description": recipe.model_dump_json()}
+    write_description(
+        root,
+        "Simulated T1w brains with planted effects of age, sex and disease",
+        "raw",
+        License="CC0",
+        Authors=["braintune simulate"],
+        Acknowledgements="Warped from the ICBM 2009a MNI152 template (Fonov et al. 2011).",
+        GeneratedBy=[made],
+    )
 
 
 _COLUMNS = {

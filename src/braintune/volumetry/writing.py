@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from braintune._version import __version__
+from braintune.cohort.description import write_description
 from braintune.cohort.tables import write_table_text
-from braintune.errors import InputError
 from braintune.files import make_folder, write_json, write_text
 from braintune.volumetry.volumes import ENDINGS, ICV, Volumes, VolumesRequest
 
@@ -28,28 +28,10 @@ _QUALITY_TEXTS = {
 }
 
 
-def refuse_occupied(out: Path) -> None:
-    """Refuse a folder that holds something.
-
-    Raises:
-        InputError: If it does.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty. Choose a new folder for the volumes.")
-
-
 def write_volumes(volumes: Volumes, request: VolumesRequest, out: Path) -> None:
     """Write a BIDS derivative: ``phenotype/volumes.tsv``, its sidecar, and the quality table."""
     make_folder(out)
-    write_json(
-        out / "dataset_description.json",
-        {
-            "Name": "Volumes of label maps",
-            "BIDSVersion": "1.10.0",
-            "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "braintune", "Version": __version__}],
-        },
-    )
+    write_description(out, "Volumes of label maps")
     write_text(out / ".bidsignore", "volumes_quality.*\nfailed.tsv\nfigures/\nvolumes.html\n")
     failed = pd.DataFrame(volumes.failed.items(), columns=["scan_id", "problem"])
     if len(failed):

@@ -12,7 +12,7 @@ import torch
 from braintune._version import __version__
 from braintune.cohort.tables import write_table_text
 from braintune.errors import InputError, counted, listing
-from braintune.files import make_folder, read_json, read_lines, write_json, write_text
+from braintune.files import is_occupied, make_folder, read_json, read_lines, write_json, write_text
 from braintune.fitting.overlap import SEEN_FILE
 from braintune.models.backbone import MapBackbone
 from braintune.models.decoder import DecoderBackbone
@@ -83,7 +83,7 @@ class PretrainFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file. Choose a folder for the weights.")
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if not is_occupied(self.path):
             return
         if not self.identity_file.is_file() or not self.recipe_file.is_file():
             raise InputError(f"{self.path} is not empty and is no pre-training. Choose another.")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from braintune.errors import InputError, listing
-from braintune.files import make_folder
+from braintune.files import make_folder, refuse_occupied
 from braintune.models.weights.conversion import convert_state
 from braintune.models.weights.foreign import read_foreign
 from braintune.models.weights.tensors import write_tensors
@@ -36,8 +36,7 @@ def convert(published: PublishedModel, autoencoder: Path, denoiser: Path, out: P
         InputError: If the folder is not empty, a file is not the published one, can't be read
             without running code, or does not fit its network.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty. Choose a new folder for the model.")
+    refuse_occupied(out, "the model")
     for path, file in ((autoencoder, published.autoencoder), (denoiser, published.denoiser)):
         _demand_published(path, file)
     with torch.device("meta"):

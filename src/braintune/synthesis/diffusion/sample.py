@@ -10,10 +10,19 @@ import torch
 from pydantic import Field, NonNegativeInt
 
 from braintune._version import __version__
+from braintune.cohort.description import write_description
 from braintune.cohort.tables import write_table_text
 from braintune.console import progress
 from braintune.errors import InputError
-from braintune.files import digest, make_folder, read_json, write_bytes, write_json, write_text
+from braintune.files import (
+    digest,
+    make_folder,
+    read_json,
+    refuse_occupied,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from braintune.imaging.nifti import write_volume
 from braintune.models.weights.tensors import sha256_of
 from braintune.recipe import Section
@@ -136,12 +145,12 @@ def _begin(out: Path, folder: Path, recipe: SampleRecipe, model: DiffusionModel)
             msg = f"{out} was begun with another model or recipe. Choose a new folder."
             raise InputError(msg)
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty. Choose a new folder for the samples.")
+    refuse_occupied(out, "the samples")
     make_folder(out)
     write_text(out / ".bidsignore", f"{GENERATOR}\n{SEEN}\nquality\n")
     write_text(out / "README", _README.format(count=recipe.count, version=__version__))
-    write_json(out / "dataset_description.json", _description(model))
+    name = "T1w scans sampled from a latent diffusion model"
+    write_description(out, name, "raw", **_description(model))
     if SEEN in model.record.sha256:
         write_bytes(out / SEEN, (folder / SEEN).read_bytes())
     document: dict[str, Any] = {
@@ -177,13 +186,7 @@ def _column_facts(conditions: tuple[Condition, ...]) -> dict[str, Any]:
 
 def _description(model: DiffusionModel) -> dict[str, Any]:
     record = model.record
-    description: dict[str, Any] = {
-        "Name": "T1w scans sampled from a latent diffusion model",
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "raw",
-        "Authors": ["braintune synthesize sample"],
-        "GeneratedBy": [{"Name": "braintune", "Version": __version__}],
-    }
+    description: dict[str, Any] = {"Authors": ["braintune synthesize sample"]}
     if record.licence:
         description["License"] = record.licence
     if record.citation:

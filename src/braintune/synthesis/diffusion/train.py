@@ -14,7 +14,7 @@ from braintune.cohort.cohort import Cohort
 from braintune.cohort.tables import write_table_text
 from braintune.console import Progress, progress, say
 from braintune.errors import InputError, counted
-from braintune.files import digest, make_folder, read_json, write_json, write_text
+from braintune.files import digest, is_occupied, make_folder, read_json, write_json, write_text
 from braintune.models.weights.tensors import read_facts, sha256_of, write_tensors
 from braintune.synthesis.diffusion.autoencoder_training import autoencoder_stage, restoring_error
 from braintune.synthesis.diffusion.chance import generator
@@ -182,7 +182,7 @@ def _autocast(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
 
 def _demand_free(out: Path) -> None:
     """Refuse a folder that holds something else."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not _identity(out).exists():
+    if is_occupied(out) and not _identity(out).exists():
         raise InputError(f"{out} is not empty and holds no training. Choose a new folder.")
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from braintune._version import __version__
+from braintune.cohort.description import write_description
 from braintune.cohort.tables import write_table_text
 from braintune.errors import InputError
-from braintune.files import digest, make_folder, read_json, write_json, write_text
+from braintune.files import digest, make_folder, read_json, refuse_occupied, write_json, write_text
 from braintune.imaging.grid import ras_grid
 from braintune.imaging.nifti import write_volume
 from braintune.parallel import check_workers, map_parallel
@@ -85,11 +86,10 @@ def _claim(out: Path, options: GeneratorOptions) -> None:
     if order.exists():
         if read_json(order).get("digest") != key:
             raise InputError(f"{out} holds scans of other options. Choose a new folder.")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty. Choose a new folder for the generated scans.")
-    else:
-        make_folder(order.parent)
-        write_json(order, {"digest": key, "options": options.model_dump(mode="json")})
+        return
+    refuse_occupied(out, "the generated scans")
+    make_folder(order.parent)
+    write_json(order, {"digest": key, "options": options.model_dump(mode="json")})
 
 
 @lru_cache(maxsize=1)
@@ -162,24 +162,19 @@ def _write_tables(out: Path, rows: pd.DataFrame, generator: LabelMapGenerator) -
     write_text(out / "dseg.tsv", write_table_text(table))
     effects = generator.effects
     write_text(out / "README", _README.format(version=__version__, effects=_listed(effects)))
-    write_json(out / "dataset_description.json", _description(generator))
+    write_description(
+        out,
+        "Generated T1w scans with known traits and volumes",
+        "raw",
+        Authors=["braintune synthesize maps"],
+        Acknowledgements=f"Made from {len(generator.anatomies.names)} label maps; their licence"
+        " holds for what is made from them.",
+    )
     write_text(out / ".bidsignore", "**/*_dseg.nii.gz\ndseg.tsv\n")
 
 
 def _listed(effects: Mapping[str, object]) -> str:
     return "\n".join(f"- {name}: {effect}" for name, effect in effects.items())
-
-
-def _description(generator: LabelMapGenerator) -> dict[str, object]:
-    return {
-        "Name": "Generated T1w scans with known traits and volumes",
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "raw",
-        "Authors": ["braintune synthesize maps"],
-        "Acknowledgements": f"Made from {len(generator.anatomies.names)} label maps; their licence"
-        " holds for what is made from them.",
-        "GeneratedBy": [{"Name": "braintune", "Version": __version__}],
-    }
 
 
 _COLUMNS = {
