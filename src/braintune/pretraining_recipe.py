@@ -1,20 +1,16 @@
 """The recipe of pre-training: what a backbone learns before any cohort of its own is looked at."""
 
 import re
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from braintune.errors import InputError
 from braintune.recipe import (
     BackboneRecipe,
     Choice,
     PrepareRecipe,
+    RecipeFile,
     ScansRecipe,
-    override,
-    read_yaml,
 )
 from braintune.registry import parse
 from braintune.section import Section
@@ -139,7 +135,7 @@ class ProbeRecipe(CohortRecipe):
     folds: int = Field(5, ge=2)
 
 
-class PretrainRecipe(Section):
+class PretrainRecipe(RecipeFile):
     """All of a pre-training.
 
     Attributes:
@@ -159,6 +155,8 @@ class PretrainRecipe(Section):
         >>> recipe.train.keep, recipe.sources["mine"].weight
         ('last', 1.0)
     """
+
+    called: ClassVar[str] = "recipe of pre-training"
 
     objective: ObjectiveRecipe
     backbone: BackboneRecipe
@@ -198,25 +196,10 @@ class PretrainRecipe(Section):
         return parse(cls, values, "")
 
     @classmethod
-    def read(cls, path: str | Path, overrides: list[str] | None = None) -> Self:
-        """Read a YAML recipe and change it by ``section.key=value`` overrides.
-
-        Raises:
-            InputError: If the file is missing, no YAML, or says something that a recipe can't.
-        """
-        values = read_yaml(Path(path))
-        for change in overrides or []:
-            objective = values.get("objective")
-            if change.startswith("objective.kind=") and isinstance(objective, dict):
-                # The options of another objective mean nothing to this one.
-                values["objective"] = {"kind": objective.get("kind")}
-            override(values, change)
-        try:
-            return cls.parse(values)
-        except InputError as error:
-            msg = f"{path} is not a right recipe of pre-training:\n{error}"
-            raise InputError(msg) from None
-
-    def dump(self) -> str:
-        """The recipe as YAML that reads back as the same recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+    def change(cls, values: dict[str, Any], text: str) -> None:
+        """Apply one override to plain values in place."""
+        objective = values.get("objective")
+        if text.startswith("objective.kind=") and isinstance(objective, dict):
+            # The options of another objective mean nothing to this one.
+            values["objective"] = {"kind": objective.get("kind")}
+        super().change(values, text)

@@ -5,7 +5,7 @@ options as they stand; the entry checks them when the recipe is resolved.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import (
@@ -132,7 +132,54 @@ _CHOOSERS = {"task": "kind", "backbone": "name", "adapter": "name", "protocol": 
 Protocol = Annotated[CrossValidation | HoldOut | LeaveOneSiteOut, Field(discriminator="kind")]
 
 
-class Recipe(Section):
+class RecipeFile(Section):
+    """A whole YAML file.
+
+    Attributes:
+        called: What messages call it.
+    """
+
+    called: ClassVar[str] = "recipe"
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """Build a recipe from plain values.
+
+        Raises:
+            InputError: One line a mistake, with the nearest right key for a misspelt one.
+        """
+        return parse(cls, values, "")
+
+    @classmethod
+    def read(cls, path: str | Path, overrides: list[str] | None = None) -> Self:
+        """Read a YAML recipe and change it by ``section.key=value`` overrides.
+
+        Raises:
+            InputError: If the file is missing, no YAML, or says something that a recipe can't.
+        """
+        values = read_yaml(Path(path))
+        for change in overrides or []:
+            cls.change(values, change)
+        try:
+            return cls.parse(values)
+        except InputError as error:
+            raise InputError(f"{path} is not a right {cls.called}:\n{error}") from None
+
+    @classmethod
+    def change(cls, values: dict[str, Any], text: str) -> None:
+        """Apply one override to plain values in place.
+
+        Raises:
+            InputError: If it is not of the form ``section.key=value``.
+        """
+        override(values, text)
+
+    def dump(self) -> str:
+        """The recipe as YAML that reads back as the same recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+class Recipe(RecipeFile):
     """All of a fit but where the cohort lies.
 
     Example:
@@ -157,35 +204,6 @@ class Recipe(Section):
             msg = f"the target {self.task.target!r} is an identifier, not something to predict"
             raise ValueError(msg)
         return self
-
-    @classmethod
-    def parse(cls, values: dict[str, Any]) -> Self:
-        """Build a recipe from plain values.
-
-        Raises:
-            InputError: One line a mistake, with the nearest right key for a misspelt one.
-        """
-        return parse(cls, values, "")
-
-    @classmethod
-    def read(cls, path: str | Path, overrides: list[str] | None = None) -> Self:
-        """Read a YAML recipe and change it by ``section.key=value`` overrides.
-
-        Raises:
-            InputError: If the file is missing, no YAML, or says something that a recipe can't.
-        """
-        values = read_yaml(Path(path))
-        for change in overrides or []:
-            override(values, change)
-        try:
-            return cls.parse(values)
-        except InputError as error:
-            msg = f"{path} is not a right recipe:\n{error}"
-            raise InputError(msg) from None
-
-    def dump(self) -> str:
-        """The recipe as YAML that reads back as the same recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

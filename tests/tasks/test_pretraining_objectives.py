@@ -31,7 +31,7 @@ from braintune.tasks.pretraining.patches import (
     patchify,
     voxel_mask,
 )
-from braintune.tasks.pretraining.segmentation import dice_losses
+from braintune.tasks.segmentation_losses import soft_dice
 from braintune.tasks.task import Task, make_task
 
 SHAPE = (16, 16, 16)
@@ -412,8 +412,8 @@ def test_dice_is_none_for_a_perfect_map_and_one_for_a_wrong_one() -> None:
     truth = torch.zeros(1, 8, 8, 8, dtype=torch.long)
     truth[:, :4] = 1
     right = 100.0 * F.one_hot(truth, 2).movedim(-1, 1).float()
-    assert dice_losses(right, truth).item() == pytest.approx(0, abs=1e-6)
-    assert dice_losses(-right, truth).item() == pytest.approx(1, abs=0.01)
+    assert soft_dice(right, truth, True, 1.0).item() == pytest.approx(0, abs=1e-6)
+    assert soft_dice(-right, truth, True, 1.0).item() == pytest.approx(1, abs=0.01)
 
 
 def test_segmentation_needs_a_decoder() -> None:

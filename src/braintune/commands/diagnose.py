@@ -55,20 +55,20 @@ def run(
     from braintune.reporting.diagnosis_text import diagnosis_text
     from braintune.reporting.run_text import run_document
 
-    recipe = DiagnosisRecipe.parse(
-        {
-            "target": target,
-            "labels": _words(labels) or None,
-            "volumes": _words(features),
-            "covariates": _words(covariates),
-            "model": model,
-            "normalise": normalise,
-            "icv": None if normalise == "none" else icv,
-            "protocol": {"kind": "cross-validation", "folds": folds},
-            "seed": seed,
-        },
-        overrides,
-    )
+    values = {
+        "target": target,
+        "labels": _words(labels) or None,
+        "volumes": _words(features),
+        "covariates": _words(covariates),
+        "model": model,
+        "normalise": normalise,
+        "icv": None if normalise == "none" else icv,
+        "protocol": {"kind": "cross-validation", "folds": folds},
+        "seed": seed,
+    }
+    for change in overrides or []:
+        DiagnosisRecipe.change(values, change)
+    recipe = DiagnosisRecipe.parse(values)
     rows = read_rows(table, cohort).exclude(exclude or [], "excluded by --exclude")
     finished = diagnose_into(recipe, rows, out)
     write_diagnosis_report(finished.path)

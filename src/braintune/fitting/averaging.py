@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from braintune.training_recipe import TrainRecipe
+
 State = dict[str, torch.Tensor]
 
 
@@ -112,3 +114,10 @@ def _move(state: State, network: nn.Module, share: float) -> None:
             state[key].lerp_(value, share)
         else:
             state[key].copy_(value)
+
+
+def make_average(train: TrainRecipe, network: nn.Module) -> WeightAverage | None:
+    """The average that a recipe asks for, if it asks for one."""
+    if train.average_last is not None:
+        return LastEpochs(train.average_last)
+    return MovingAverage(network, train.ema) if train.ema else None

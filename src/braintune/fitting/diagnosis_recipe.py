@@ -1,18 +1,13 @@
 """The recipe of a diagnosis: what is told from which columns, by which classifier."""
 
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from braintune.errors import InputError
-from braintune.recipe import CrossValidation, Protocol, TaskRecipe, override, read_yaml
-from braintune.registry import parse
-from braintune.section import Section
+from braintune.recipe import CrossValidation, Protocol, RecipeFile, TaskRecipe
 
 
-class DiagnosisRecipe(Section):
+class DiagnosisRecipe(RecipeFile):
     """All of a diagnosis but where the table lies.
 
     Attributes:
@@ -57,33 +52,6 @@ class DiagnosisRecipe(Section):
             msg = "reference is for normalise: residual alone"
             raise ValueError(msg)
         return self
-
-    @classmethod
-    def parse(cls, values: dict[str, Any], overrides: list[str] | None = None) -> Self:
-        """Build a recipe from plain values and ``key=value`` overrides.
-
-        Raises:
-            InputError: One line a mistake, with the nearest right key for a misspelt one.
-        """
-        for change in overrides or []:
-            override(values, change)
-        return parse(cls, values, "")
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a YAML recipe.
-
-        Raises:
-            InputError: If the file is missing, no YAML, or says something that a recipe can't.
-        """
-        try:
-            return cls.parse(read_yaml(path))
-        except InputError as error:
-            raise InputError(f"{path} is not a right recipe:\n{error}") from None
-
-    def dump(self) -> str:
-        """The recipe as YAML that reads back as the same recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     @property
     def task(self) -> TaskRecipe:

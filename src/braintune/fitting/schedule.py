@@ -3,6 +3,8 @@
 import math
 from typing import Literal
 
+from braintune.training_recipe import TrainRecipe
+
 Schedule = Literal["cosine", "constant", "polynomial", "one-cycle"]
 # Of the largest rate, where one cycle begins and ends (as in Smith's own code and torch's).
 _CYCLE_BEGIN, _CYCLE_END = 1 / 25, 1 / 25e4
@@ -43,6 +45,11 @@ def lr_factor(
     if schedule == "polynomial":
         return (1 - done) ** power
     return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def learning_rate(train: TrainRecipe, step: int, total: int) -> float:
+    """The learning rate of a step, before the factors of groups of parameters."""
+    return train.lr * lr_factor(step, total, train.warmup, train.schedule, train.power)
 
 
 def _one_cycle(step: int, total: int, warmup: float) -> float:

@@ -10,7 +10,7 @@ from braintune.adapters.frozen import lighten
 from braintune.console import Progress
 from braintune.errors import InterruptedFitError
 from braintune.files import write_lines
-from braintune.fitting.averaging import LastEpochs, MovingAverage, WeightAverage
+from braintune.fitting.averaging import make_average
 from braintune.fitting.batches import (
     Rows,
     Share,
@@ -37,7 +37,7 @@ from braintune.fitting.network import Network
 from braintune.fitting.optimiser import demand_current
 from braintune.fitting.precision import keep_exact
 from braintune.fitting.recalibration import recalibrate
-from braintune.fitting.schedule import lr_factor
+from braintune.fitting.schedule import learning_rate
 from braintune.fitting.stepping import Stepper
 from braintune.recipe import Recipe
 from braintune.tasks.task import Task
@@ -72,7 +72,7 @@ class Trainer:
         self.network: Network = network.to(machinery.fabric.device)
         lighten(self.network)
         self._stepper = Stepper(recipe, lesson.loss, data, machinery, self.network)
-        self._average = self._make_average()
+        self._average = make_average(self._train, self.network)
         self._state = Checkpoint()
         self._saved = time.monotonic()
 
@@ -160,11 +160,7 @@ class Trainer:
             self._average.restart(self.network)
 
     def _lr(self, step: int) -> float:
-        """The learning rate of a step, before the factors of groups of parameters."""
-        train = self._train
-        return train.lr * lr_factor(
-            step, self.total_steps, train.warmup, train.schedule, train.power
-        )
+        return learning_rate(self._train, step, self.total_steps)
 
     def _epoch_shares(self, epoch: int) -> list[list[Share]]:
         """For each step of an epoch, this process's share of each of its batches."""
@@ -279,12 +275,6 @@ class Trainer:
             kept = self._state.best
         if kept is not None:
             self.network.load_state_dict({**self.network.state_dict(), **kept})
-
-    def _make_average(self) -> WeightAverage | None:
-        train = self._train
-        if train.average_last is not None:
-            return LastEpochs(train.average_last)
-        return MovingAverage(self.network, train.ema) if train.ema else None
 
     def _note(self, epoch: int) -> str:
         done = self._state.step % self._steps or self._steps

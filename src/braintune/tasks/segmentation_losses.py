@@ -3,11 +3,10 @@
 import torch
 import torch.nn.functional as F
 
-# Added to both sides of Dice's fraction, so that it is defined for what is nowhere.
-_SMOOTH = 1e-5
 
-
-def soft_dice(logits: torch.Tensor, labels: torch.Tensor, with_background: bool) -> torch.Tensor:
+def soft_dice(
+    logits: torch.Tensor, labels: torch.Tensor, with_background: bool, smooth: float = 1e-5
+) -> torch.Tensor:
     """The Dice loss (Milletari et al. 2016, arXiv 1606.04797) of each class, averaged.
 
     For each class, 1 - 2 Σ p g / (Σ p + Σ g), with probabilities p and the class's indicator g,
@@ -17,6 +16,8 @@ def soft_dice(logits: torch.Tensor, labels: torch.Tensor, with_background: bool)
         logits: Of shape (batch, classes, x, y, z); class 0 is the background.
         labels: Class numbers, of shape (batch, x, y, z).
         with_background: Whether the background is one of the classes averaged over.
+        smooth: Voxels that are added to both sides of the fraction, so that it is defined for what
+            is nowhere.
 
     Returns:
         Of shape (batch,).
@@ -33,7 +34,7 @@ def soft_dice(logits: torch.Tensor, labels: torch.Tensor, with_background: bool)
         chances, truth = chances[:, 1:], truth[:, 1:]
     both = (chances * truth).sum(dim=2)
     sizes = chances.sum(dim=2) + truth.sum(dim=2)
-    return 1 - ((2 * both + _SMOOTH) / (sizes + _SMOOTH)).mean(dim=1)
+    return 1 - ((2 * both + smooth) / (sizes + smooth)).mean(dim=1)
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

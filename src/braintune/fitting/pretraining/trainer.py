@@ -11,7 +11,7 @@ from torch import nn
 from braintune.console import Progress
 from braintune.errors import InterruptedFitError
 from braintune.files import write_lines
-from braintune.fitting.averaging import LastEpochs, MovingAverage, WeightAverage
+from braintune.fitting.averaging import WeightAverage, make_average
 from braintune.fitting.batches import derive_seed, steps_per_epoch
 from braintune.fitting.checkpoint import (
     Checkpoint,
@@ -29,7 +29,7 @@ from braintune.fitting.precision import keep_exact
 from braintune.fitting.pretraining.batches import Item, Loaded, Reader, epoch_items, in_order
 from braintune.fitting.pretraining.plan import PretrainPlan, make_learner
 from braintune.fitting.sam import climbed
-from braintune.fitting.schedule import lr_factor
+from braintune.fitting.schedule import learning_rate
 from braintune.imaging.augment import augment
 from braintune.tasks.pretraining.objective import Views
 
@@ -63,7 +63,7 @@ class Pretrainer:
         machinery.precision.arrange_kernels(learner)
         self.learner = learner.to(machinery.fabric.device)
         self._optimiser = make_optimiser(self.learner, self._train)
-        self._average = self._make_average()
+        self._average = make_average(self._train, self.learner)
         self._state = Checkpoint()
         self._saved = time.monotonic()
 
@@ -195,9 +195,7 @@ class Pretrainer:
         )
 
     def _lr(self, step: int) -> float:
-        train = self._train
-        factor = lr_factor(step, self.total_steps, train.warmup, train.schedule, train.power)
-        return train.lr * factor
+        return learning_rate(self._train, step, self.total_steps)
 
     def _end_epoch(self, seconds: float) -> None:
         """Try the features if it is time, and note the epoch."""
@@ -239,12 +237,6 @@ class Pretrainer:
                 f"Stopped after step {state.step} of {self.total_steps}. The same command goes on"
                 " from here."
             )
-
-    def _make_average(self) -> WeightAverage | None:
-        train = self._train
-        if train.average_last is not None:
-            return LastEpochs(train.average_last)
-        return MovingAverage(self.learner, train.ema) if train.ema else None
 
     def _note(self) -> str:
         done = self._state.step % self._steps or self._steps

@@ -16,8 +16,9 @@ from braintune.tasks.pretraining.objective import (
     ObjectiveOptions,
     Views,
 )
+from braintune.tasks.segmentation_losses import soft_dice
 
-# Voxels that are added to both sides of a Dice coefficient, so that absent classes do no harm.
+# So that classes that a generated scan has none of do no harm.
 _SMOOTH = 1.0
 
 
@@ -29,29 +30,6 @@ class SegmentationOptions(ObjectiveOptions):
     """
 
     dice: NonNegativeFloat = 1.0
-
-
-def dice_losses(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """1 − the soft Dice coefficient (Milletari et al. 2016, arXiv 1606.04797, without squares).
-
-    Args:
-        logits: Of shape (batch, classes, x, y, z).
-        truth: Classes, of shape (batch, x, y, z).
-
-    Returns:
-        The mean over the classes for each scan, of shape (batch,).
-
-    Example:
-        >>> truth = torch.tensor([[[[0, 1]]]])
-        >>> right = 100 * F.one_hot(truth, 2).movedim(-1, 1).float()
-        >>> dice_losses(right, truth).item()
-        0.0
-    """
-    chances = logits.float().softmax(dim=1).flatten(2)
-    wanted = F.one_hot(truth, logits.shape[1]).movedim(-1, 1).flatten(2)
-    shared = (chances * wanted).sum(dim=2)
-    both = chances.sum(dim=2) + wanted.sum(dim=2)
-    return 1 - ((2 * shared + _SMOOTH) / (both + _SMOOTH)).mean(dim=1)
 
 
 class SegmentationLearner(Learner):
@@ -78,7 +56,7 @@ class SegmentationLearner(Learner):
         logits = self.logits(views.images[0])
         truth = self.table[views.labels.long()]
         losses = F.cross_entropy(logits, truth, reduction="none").flatten(1).mean(dim=1)
-        return losses + self._dice * dice_losses(logits, truth)
+        return losses + self._dice * soft_dice(logits.float(), truth, True, _SMOOTH)
 
 
 class Segmentation(Objective):
