@@ -202,7 +202,7 @@ def run_trial(place: Place, plan: FitPlan, trial: Trial) -> dict[str, Any]:
         return read_json(found)
     weights = "none" if trial.method == "scratch" else str(place.weights)
     adapter = {"name": "full" if trial.method == "scratch" else trial.method}
-    epochs = 40 if trial.size == "all" else 80
+    epochs = 24 if trial.size == "all" else 60
     recipe = recipe_of(trial.target, weights, adapter, epochs=epochs, lr=trial.lr)
     recipe = recipe.model_copy(update={"seed": trial.seed})
     fold = fold_of(plan, trial.fold, trial.size)

@@ -15,10 +15,7 @@ Results go to ``benchmarks/results/adapters.json``, which `docs/results.md` show
 import argparse
 import json
 import re
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,7 +40,7 @@ from braintune.fitting.precision import (
 )
 from braintune.models.backbone import InputShape, MapBackbone, build_backbone
 from braintune.recipe import TrainRecipe
-from measuring import RESULTS, environment
+from measuring import RESULTS, environment, in_fresh_processes, median_seconds, peak_mb, spread
 
 RANK = 4
 METHODS = ("full", "peft", "ours")
@@ -170,11 +167,11 @@ def time_one(case: Case, contender: str, repeats: int) -> Timing:
         set_training(wrapped)
     else:
         wrapped.train()
-    stepped = _median(step, repeats)
+    stepped = median_seconds(step, repeats)
     state = [v for s in optimiser.state.values() for v in s.values() if isinstance(v, torch.Tensor)]
     return Timing(
         step=stepped,
-        peak_mb=_peak(fabric.device),
+        peak_mb=peak_mb(),
         start_seconds=started,
         trainable=sum(p.numel() for p in trained),
         state_mb=sum(t.nbytes for t in [*state, *trained]) / 1e6,
@@ -195,26 +192,6 @@ def _present(network: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
     """Layers by the names that they have; peft and braintune put theirs in their place."""
     there = dict(network.named_modules())
     return tuple(name for name in names if name in there)
-
-
-def _peak(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-def _median(action: Any, repeats: int) -> float:
-    times = []
-    for number in range(repeats + 2):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        action()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if number >= 2:
-            times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def time_starts(rank: int) -> dict[str, float]:
@@ -244,7 +221,7 @@ def main() -> None:
         return
     document = read_json(options.out) if options.out.exists() else {"cases": {}}
     document["rank"] = RANK
-    document["base_mb"] = _peak(torch.device("cpu"))
+    document["base_mb"] = peak_mb()
     document["start_seconds"] = time_starts(8)
     for name in names:
         rounds = [_round(name, options.repeats) for _ in range(options.rounds)]
@@ -256,12 +233,8 @@ def main() -> None:
 
 def _round(name: str, repeats: int) -> dict[str, Timing]:
     """Each contender once, in a fresh process."""
-    timings = {}
-    for contender in CONTENDERS:
-        command = [sys.executable, __file__, name, "--one", contender, "--repeats", str(repeats)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        timings[contender] = Timing(**json.loads(output.strip().splitlines()[-1]))
-    return timings
+    found = in_fresh_processes(__file__, name, CONTENDERS, repeats)
+    return {contender: Timing(**timing) for contender, timing in found.items()}
 
 
 def summary(case: Case, rounds: list[dict[str, Timing]]) -> dict[str, Any]:
@@ -275,21 +248,13 @@ def summary(case: Case, rounds: list[dict[str, Timing]]) -> dict[str, Any]:
     }
     claims = {
         claim: {
-            key: _range([getattr(t[our], key) / getattr(t[their], key) for t in rounds])
+            key: spread([getattr(t[our], key) / getattr(t[their], key) for t in rounds])
             for key in ("step", "peak_mb")
         }
         for claim, (their, our) in CLAIMS.items()
     }
     shape = [case.batch, 1, *(case.side,) * 3]
     return {"images": shape, "contenders": contenders, "claims": claims}
-
-
-def _range(values: list[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 2),
-        "least": round(min(values), 2),
-        "most": round(max(values), 2),
-    }
 
 
 if __name__ == "__main__":

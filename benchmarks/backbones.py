@@ -12,11 +12,7 @@ Results go to ``benchmarks/results/backbones.json``, which `docs/results.md` sho
 
 import argparse
 import json
-import resource
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +34,7 @@ from braintune.fitting.precision import (
 )
 from braintune.models.backbone import BACKBONES, InputShape, MapBackbone, build_backbone
 from braintune.recipe import TrainRecipe
-from measuring import RESULTS, environment
+from measuring import RESULTS, environment, in_fresh_processes, median_seconds, peak_mb, spread
 
 CONTENDERS = ("monai", "fp32", "default")
 # Batches of two scans at 2 mm, but where a network is for another input, or is very slow.
@@ -164,12 +160,10 @@ def time_one(case: Case, contender: str, repeats: int) -> Timing:
         optimiser.zero_grad(set_to_none=True)
 
     wrapped.train()
-    stepped = _median(step, repeats)
+    stepped = median_seconds(step, repeats)
     wrapped.eval()
-    passed = _median(forward, repeats)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    if fabric.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 1e6
+    passed = median_seconds(forward, repeats)
+    peak = peak_mb()
     layout = "channels-last" if precision.channels_last else "contiguous"
     exact = f", {len(precision.exact)} layers fp32" if precision.exact else ""
     return Timing(passed, stepped, peak, f"{precision.dtype}{exact}, {layout}")
@@ -183,20 +177,6 @@ def _precision(case: Case, contender: str) -> Precision:
         outline, images = ours(case), torch.empty(1, 1, *case.shape)
     wanted = "auto" if contender == "default" else "fp32"
     return choose_precision(wanted, device, find_exact(outline, images))
-
-
-def _median(action: Callable[[], None], repeats: int) -> float:
-    times = []
-    for number in range(repeats + 2):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        action()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if number >= 2:
-            times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def main() -> None:
@@ -225,12 +205,8 @@ def main() -> None:
 
 def _round(name: str, repeats: int) -> dict[str, Timing]:
     """Each contender once, in a fresh process."""
-    timings = {}
-    for contender in CONTENDERS:
-        command = [sys.executable, __file__, name, "--one", contender, "--repeats", str(repeats)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        timings[contender] = Timing(**json.loads(output.strip().splitlines()[-1]))
-    return timings
+    found = in_fresh_processes(__file__, name, CONTENDERS, repeats)
+    return {contender: Timing(**timing) for contender, timing in found.items()}
 
 
 def summary(case: Case, rounds: list[dict[str, Timing]]) -> dict[str, Any]:
@@ -246,7 +222,7 @@ def summary(case: Case, rounds: list[dict[str, Timing]]) -> dict[str, Any]:
             "peak_mb": round(statistics.median(t.peak_mb for t in timings)),
         }
     document["times_faster"] = {
-        what: _ratios([getattr(t["monai"], what) / getattr(t["default"], what) for t in rounds])
+        what: spread([getattr(t["monai"], what) / getattr(t["default"], what) for t in rounds])
         for what in ("forward", "step")
     }
     return document
@@ -256,14 +232,6 @@ def monais_has(case: Case) -> bool:
     """Whether the opponent is MONAI's own network."""
     with torch.device("meta"):
         return monais(case) is not None
-
-
-def _ratios(values: list[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 2),
-        "least": round(min(values), 2),
-        "most": round(max(values), 2),
-    }
 
 
 if __name__ == "__main__":
