@@ -11,6 +11,7 @@ ROOMS = [
     "__main__",
     "commands",
     "demo",
+    "chain",
     "reporting",
     "studies",
     "fitting",

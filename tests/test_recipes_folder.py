@@ -11,6 +11,7 @@ import pytest
 
 from braintune.cohort.cohort import Cohort
 from braintune.cohort.read import read_cohort
+from braintune.fitting.chain_recipe import ChainRecipe
 from braintune.fitting.fit import fit
 from braintune.fitting.network import audit_recipe, make_network
 from braintune.fitting.pretraining.pretrain import PretrainExecution, pretrain
@@ -24,7 +25,8 @@ from synthesis.labelmap_phantom import write_phantoms
 ROOT = Path(__file__).parents[1]
 ALL = sorted((ROOT / "recipes").glob("*.yaml"))
 PRETRAINING = [path for path in ALL if path.stem.startswith("pretrain-")]
-OTHERS = [path for path in ALL if path not in PRETRAINING]
+CHAINS = [path for path in ALL if path.stem.endswith("-diagnosis")]
+OTHERS = [path for path in ALL if path not in PRETRAINING and path not in CHAINS]
 MAPS = [path for path in OTHERS if Recipe.read(path).task.kind == "segmentation"]
 RECIPES = [path for path in OTHERS if path not in MAPS]
 # What makes any recipe short: few epochs, few folds, coarse scans, a narrow network.
@@ -46,6 +48,13 @@ def test_there_are_recipes() -> None:
         "masked",
         "supervised",
     }
+
+
+@pytest.mark.parametrize("path", CHAINS, ids=lambda path: path.stem)
+def test_a_recipe_of_a_chain_names_a_run_that_another_recipe_makes(path: Path) -> None:
+    recipe = ChainRecipe.read(path)
+    assert (ROOT / "recipes" / f"{Path(recipe.segment.run).name}.yaml") in MAPS
+    assert len(recipe.diagnose.labels or []) >= 2
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

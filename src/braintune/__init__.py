@@ -6,7 +6,7 @@ takes a second.
 Example:
     >>> import braintune
     >>> sorted(braintune.__all__)[:3]
-    ['Cohort', 'Execution', 'PretrainRecipe']
+    ['ChainRecipe', 'Cohort', 'DiagnosisRecipe']
 """
 
 import importlib
@@ -17,8 +17,12 @@ from braintune._version import __version__
 if TYPE_CHECKING:
     from braintune.adapters.adapter import adapt, attach, detach, merge
     from braintune.adapters.files import load_adapter, save_adapter
+    from braintune.chain import run_chain
     from braintune.cohort.cohort import Cohort
     from braintune.cohort.read import read_cohort
+    from braintune.fitting.chain_recipe import ChainRecipe
+    from braintune.fitting.diagnosis_recipe import DiagnosisRecipe
+    from braintune.fitting.diagnosis_work import diagnose_into
     from braintune.fitting.external import evaluate
     from braintune.fitting.fit import Execution, fit
     from braintune.fitting.predict import predict
@@ -30,24 +34,30 @@ if TYPE_CHECKING:
     from braintune.recipe import Recipe
     from braintune.reporting.report import write_report
     from braintune.synthesis.simulate import simulate
+    from braintune.volumetry.derivative import measure_into
 
 _HOMES = {
+    "ChainRecipe": "braintune.fitting.chain_recipe",
     "Cohort": "braintune.cohort.cohort",
+    "DiagnosisRecipe": "braintune.fitting.diagnosis_recipe",
     "Execution": "braintune.fitting.fit",
     "PretrainRecipe": "braintune.pretraining_recipe",
     "Recipe": "braintune.recipe",
     "adapt": "braintune.adapters.adapter",
     "attach": "braintune.adapters.adapter",
     "detach": "braintune.adapters.adapter",
+    "diagnose_into": "braintune.fitting.diagnosis_work",
     "evaluate": "braintune.fitting.external",
     "fit": "braintune.fitting.fit",
     "load_adapter": "braintune.adapters.files",
     "load_backbone": "braintune.models.weights.loading",
+    "measure_into": "braintune.volumetry.derivative",
     "merge": "braintune.adapters.adapter",
     "predict": "braintune.fitting.predict",
     "prepare": "braintune.imaging.prepare",
     "pretrain": "braintune.fitting.pretraining.pretrain",
     "read_cohort": "braintune.cohort.read",
+    "run_chain": "braintune.chain",
     "save_adapter": "braintune.adapters.files",
     "segment": "braintune.fitting.segmentation.segment",
     "simulate": "braintune.synthesis.simulate",
@@ -55,7 +65,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "ChainRecipe",
     "Cohort",
+    "DiagnosisRecipe",
     "Execution",
     "PretrainRecipe",
     "Recipe",
@@ -63,15 +75,18 @@ __all__ = [
     "adapt",
     "attach",
     "detach",
+    "diagnose_into",
     "evaluate",
     "fit",
     "load_adapter",
     "load_backbone",
+    "measure_into",
     "merge",
     "predict",
     "prepare",
     "pretrain",
     "read_cohort",
+    "run_chain",
     "save_adapter",
     "segment",
     "simulate",

@@ -15,6 +15,7 @@ import yaml
 from braintune import parallel
 from braintune.adapters import adapter as adapters
 from braintune.commands.main import app
+from braintune.fitting.chain_recipe import ChainRecipe
 from braintune.models import backbone as backbones
 from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import Recipe
@@ -155,6 +156,9 @@ def test_recipes_are_right(block: Block) -> None:
     if not _OF_PRETRAINING.isdisjoint(values):
         pretraining = PretrainRecipe.parse({**_PRETRAINING, **values})
         make_objective(pretraining.objective.kind, pretraining.objective.options)
+        return
+    if "diagnose" in values:
+        ChainRecipe.parse(values)
         return
     recipe = Recipe.parse(values if block.title else {**_REST, **values})
     make_any_task(recipe.task)

@@ -4,11 +4,9 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
@@ -21,78 +19,20 @@ from braintune.imaging.nifti import read_volume, spacing_of
 from braintune.recipe import Recipe
 from braintune.reporting.report import write_report
 from conftest import Command
-
-AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
-
-
-def values(**changes: Any) -> dict[str, Any]:
-    """A recipe of label maps that fits in seconds; sections are replaced key by key."""
-    recipe: dict[str, Any] = {
-        "task": {
-            "kind": "segmentation",
-            "target": "two blobs",
-            "labels": {3: "front", 7: "back"},
-            "patch": [16, 16, 16],
-        },
-        "prepare": {"spacing": 2.0, "shape": [24, 24, 24], "brain": "whole"},
-        "backbone": {"name": "unet", "channels": [6, 8], "norm": "instance"},
-        "train": {
-            "epochs": 24,
-            "batch_size": 2,
-            "lr": 1e-2,
-            "average_last": 2,
-            "keep": "last",
-            "precision": "fp32",
-            "augment": {"strength": "light", "flip": 0},
-        },
-        "protocol": {"kind": "hold-out"},
-    }
-    for section, change in changes.items():
-        recipe[section] = {**recipe[section], **change}
-    return recipe
-
-
-def write_blobs(folder: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """A noisy scan of two ellipsoids, one brighter, anywhere near its middle."""
-    random = np.random.default_rng(number)
-    shape = (20 + number % 3, 22, 13)
-    place = np.indices(shape).transpose(1, 2, 3, 0)
-    middle = np.array([10, 7, 6]) + random.uniform(-1, 1, 3)
-    labels = np.zeros(shape, dtype=np.uint8)
-    for value, shift in ((3, 0.0), (7, 7.5)):
-        inside = (((place - middle - [0, shift, 0]) / [4.2, 3.2, 2.6]) ** 2).sum(axis=-1) < 1
-        labels[inside] = value
-    image = 20 * random.standard_normal(shape) + 100 + 100 * (labels == 3) + 200 * (labels == 7)
-    name = f"blobs_{number:03d}.nii.gz"
-    for part, data in (("imagesTr", image.astype(np.float32)), ("labelsTr", labels)):
-        path = folder / part / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(data, AFFINE), path)
-    return image, labels
+from fitting.blob_phantom import AFFINE, blob_values, write_blob_cohort, write_blobs
 
 
 @pytest.fixture(scope="module")
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve labelled scans in the Decathlon layout, three of them for testing."""
-    folder = tmp_path_factory.mktemp("blobs")
-    names = []
-    for number in range(12):
-        write_blobs(folder, number)
-        names.append(f"blobs_{number:03d}.nii.gz")
-    training = [{"image": f"./imagesTr/{n}", "label": f"./labelsTr/{n}"} for n in names]
-    (folder / "dataset.json").write_text(json.dumps({"training": training}))
-    split = ["test" if number % 4 == 1 else "train" for number in range(12)]
-    pd.DataFrame({"file": names, "split": split}).to_csv(
-        folder / "split.tsv", sep="\t", index=False
-    )
-    return folder
+    return write_blob_cohort(tmp_path_factory.mktemp("blobs"))
 
 
 @pytest.fixture(scope="module")
 def blob_run(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on them, with its page."""
     out = tmp_path_factory.mktemp("runs") / "blobs"
-    fit(Recipe.parse(values()), read_cohort(blobs), out)
+    fit(Recipe.parse(blob_values()), read_cohort(blobs), out)
     write_report(out)
     return out
 
@@ -149,7 +89,7 @@ def test_the_page_shows_labels_contours_and_the_methods(blob_run: Path) -> None:
 def test_the_same_call_finds_a_finished_run(blob_run: Path, blobs: Path) -> None:
     """Read back from its file, the recipe with its labels is the same recipe."""
     before = (blob_run / "ledger.jsonl").read_text()
-    assert fit(Recipe.parse(values()), read_cohort(blobs), blob_run).is_complete
+    assert fit(Recipe.parse(blob_values()), read_cohort(blobs), blob_run).is_complete
     assert (blob_run / "ledger.jsonl").read_text() == before
 
 
@@ -320,7 +260,7 @@ def test_bad_input_is_refused_with_the_remedy_and_nothing_is_written(
     folder = Path(shutil.copytree(blobs, tmp_path / "blobs"))
     spoil(folder)
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(values(train={"epochs": 2})))
+    recipe.write_text(yaml.safe_dump(blob_values(train={"epochs": 2})))
     words = [word for change in changes for word in ("--set", change)]
     outcome = braintune(
         "fit", recipe, "--cohort", folder, "--out", tmp_path / "run", "--workers", 1, *words
@@ -337,7 +277,7 @@ def test_what_is_broken_can_be_left_out_and_is_named(
     undeclared(folder)
     (folder / "labelsTr/blobs_004.nii.gz").unlink()
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(values(train={"epochs": 2})))
+    recipe.write_text(yaml.safe_dump(blob_values(train={"epochs": 2})))
     outcome = braintune(
         *("fit", recipe, "--cohort", folder, "--out", tmp_path / "run", "--workers", 1),
         *("--exclude-broken", "--json"),
@@ -356,7 +296,9 @@ def test_undeclared_values_can_be_background(
     recipe = tmp_path / "recipe.yaml"
     task = {"labels": {7: "back"}, "others": "background", "deep_supervision": True}
     backbone = {"channels": [4, 6, 8]}
-    recipe.write_text(yaml.safe_dump(values(train={"epochs": 2}, task=task, backbone=backbone)))
+    recipe.write_text(
+        yaml.safe_dump(blob_values(train={"epochs": 2}, task=task, backbone=backbone))
+    )
     outcome = braintune("fit", recipe, "--cohort", blobs, "--out", tmp_path / "run", "--json")
     assert outcome.status == 0, outcome.err
     assert set(json.loads(outcome.out)["labels"]) == {"back"}

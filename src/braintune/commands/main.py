@@ -7,6 +7,7 @@ import typer
 from braintune.commands import (
     adapters,
     audit,
+    chain,
     check,
     demo,
     diagnose,
@@ -46,6 +47,7 @@ for command in (
     segment,
     volumes,
     diagnose,
+    chain,
     report,
     audit,
     adapters,

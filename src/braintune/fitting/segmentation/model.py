@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from braintune.errors import InputError
+from braintune.files import digest
 from braintune.fitting.model import checked_file, load_network, read_model, restored_task
 from braintune.fitting.precision import choose_precision, make_fabric
 from braintune.fitting.segmentation.inference import Predictor
@@ -24,6 +25,7 @@ class SegmentationModel:
         task: The task.
         files: The networks, one a fold.
         seen: Hashes of the prepared scans that the run trained or tested with.
+        identity: The same for the same networks and recipe.
     """
 
     folder: Path
@@ -31,6 +33,7 @@ class SegmentationModel:
     task: Segmentation
     files: tuple[str, ...]
     seen: frozenset[str]
+    identity: str
 
 
 def open_segmentation_model(run: Path) -> SegmentationModel:
@@ -44,7 +47,8 @@ def open_segmentation_model(run: Path) -> SegmentationModel:
     if not isinstance(task, Segmentation):
         raise InputError(f"{run} predicts values, not label maps. Use 'braintune predict'.")
     files = tuple(checked_file(folder, values) for values in document["members"])
-    return SegmentationModel(folder, recipe, task, files, frozenset(document["seen"]))
+    seen = frozenset(document["seen"])
+    return SegmentationModel(folder, recipe, task, files, seen, digest(document))
 
 
 def load_segmenter(model: SegmentationModel) -> Segmenter:

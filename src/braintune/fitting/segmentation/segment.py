@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from braintune._version import __version__
 from braintune.cohort.cohort import Cohort
+from braintune.cohort.description import write_description
 from braintune.cohort.tables import write_table_text
 from braintune.console import progress
 from braintune.errors import InputError
-from braintune.files import make_folder, write_bytes, write_json, write_text
+from braintune.files import digest, make_folder, write_bytes, write_json, write_text
+from braintune.fitting.segmentation.journal import Journal, is_unfinished
 from braintune.fitting.segmentation.model import load_segmenter, open_segmentation_model
 from braintune.fitting.segmentation.naming import derivative_names
-from braintune.fitting.segmentation.segmenter import Segmented
+from braintune.fitting.segmentation.segmenter import Segmented, Segmenter
 from braintune.imaging.discover import discover_scans
 from braintune.imaging.label_pictures import color_png, contour_slices
 from braintune.imaging.nifti import ScanError, write_volume
@@ -40,14 +41,6 @@ class Segmentations:
     table: pd.DataFrame
     failed: int
     empty: int
-
-
-class SegmentsFiles(Protocol):
-    """What segments a file, such as a `Segmenter`."""
-
-    def __call__(self, path: Path) -> Segmented:
-        """Segment a scan."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -77,6 +70,8 @@ def segment(
 ) -> Segmentations:
     """Segment scans with a run, each in its own voxels, and write a BIDS derivative.
 
+    What was stopped goes on with the same call: scans that are done are not segmented again.
+
     Args:
         run: A finished run, or a copy of its model folder.
         sources: Image files, folders, BIDS datasets or tables.
@@ -89,51 +84,61 @@ def segment(
             empty folders is written then.
     """
     model = open_segmentation_model(run)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty. Choose a new folder for the label maps.")
     cohort = discover_scans(sources, scans or model.recipe.scans)
+    paths = cohort.table[["scan_id", "path"]].to_numpy().tolist()
+    journal = Journal.open(out, digest([model.identity, paths, with_probabilities]))
     output = Output(out, model.recipe, model.task, with_probabilities)
-    return segment_cohort(load_segmenter(model), cohort, output, model.seen)
+    if len(journal.rows) < len(cohort):
+        _segment_rest(load_segmenter(model), cohort, output, model.seen, journal)
+    return _finish(cohort, output, journal)
 
 
-def segment_cohort(
-    segmenter: SegmentsFiles, cohort: Cohort, output: Output, seen: frozenset[str] = frozenset()
-) -> Segmentations:
-    """Segment the scans of a cohort and write a BIDS derivative.
+def is_segmented(folder: Path) -> bool:
+    """Whether `segment` has done all of its work in a folder."""
+    return any(folder.glob("desc-*_segmentations.tsv")) and not is_unfinished(folder)
 
-    Args:
-        segmenter: What segments.
-        cohort: The scans.
-        output: Where and what is written.
-        seen: Hashes of prepared scans that the segmenter was fitted with.
 
-    Raises:
-        InputError: If no scan can be used.
-    """
+def _segment_rest(
+    segmenter: Segmenter, cohort: Cohort, output: Output, seen: frozenset[str], journal: Journal
+) -> None:
+    """Segment the scans of a cohort that the journal does not have."""
     names = derivative_names(cohort.table, output.task.desc)
-    rows = []
     with progress("Segmenting", len(cohort)) as bar:
+        bar.skip(len(journal.rows))
         for scan_id, path in zip(cohort.table["scan_id"], cohort.table["path"], strict=True):
+            if scan_id in journal.rows:
+                continue
             row: dict[str, Any] = {"scan_id": scan_id, "label_map": None, "warning": None}
             try:
                 found = segmenter(Path(path))
             except ScanError as error:
-                rows.append({**row, "problem": str(error)})
+                journal.note({**row, "problem": str(error)})
             else:
                 name = names[scan_id]
                 _write_scan(output, name, found)
-                rows.append({**row, **_facts(output.task, name, found, seen), "problem": None})
+                facts = _facts(output.task, name, found, seen)
+                journal.note({**row, **facts, "problem": None})
             bar.advance(note=str(scan_id))
+
+
+def _finish(cohort: Cohort, output: Output, journal: Journal) -> Segmentations:
+    """Write what is said of all scans.
+
+    Raises:
+        InputError: If no scan can be used.
+    """
     keys = cohort.table[["scan_id", "participant_id", "session_id"]]
-    table = keys.merge(pd.DataFrame(rows), on="scan_id", how="left")
+    table = keys.merge(pd.DataFrame(journal.rows.values()), on="scan_id", how="left")
     failed = int(table["problem"].notna().sum())
     if failed == len(table):
+        journal.close()
         raise InputError(f"No scan could be used. {table['problem'].iloc[0]}")
     volumes = [_column(name) for name in output.task.table.names]
     empty = int((table[volumes].astype("float64").sum(axis=1, min_count=1) == 0).sum())
     if not failed:
         table = table.drop(columns=["problem"])
     _write_dataset(output, table)
+    journal.close()
     return Segmentations(table, failed, empty)
 
 
@@ -189,15 +194,7 @@ def _write_dataset(output: Output, table: pd.DataFrame) -> None:
     """What is said of all scans: the dataset, the labels, the table of volumes and warnings."""
     task, folder = output.task, output.folder
     make_folder(folder)
-    write_json(
-        folder / "dataset_description.json",
-        {
-            "Name": f"Segmentations of {task.target}",
-            "BIDSVersion": "1.10.0",
-            "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "braintune", "Version": __version__}],
-        },
-    )
+    write_description(folder, f"Segmentations of {task.target}")
     labels = pd.DataFrame(
         {"index": [0, *task.table.values], "name": ["background", *task.table.names]}
     )
