@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from markdown_tables import hardware, ratio, row
+from markdown_tables import hardware, ratio, row, with_range
 
 _COST = """
 ## Cost of adapters
@@ -80,10 +80,10 @@ def adaptation(result: dict[str, Any]) -> str:
         for method, one in part["methods"].items():
             against = [_against(one.get(f"against_{other}")) for other in ("full", "scratch")]
             rates = ", ".join(f"{rate:g}" for rate in one["lr"])
-            cells = [_interval(one["score"]), f"{one['trainable']:,}", *against, rates]
+            cells = [with_range(one["score"]), f"{one['trainable']:,}", *against, rates]
             lines.append(row([f"`{method}`", *cells]))
         for label, score in part["baselines"].items():
-            lines.append(row([label, _interval(score), "", "", "", ""]))
+            lines.append(row([label, with_range(score), "", "", "", ""]))
     return "\n".join(lines) + "\n"
 
 
@@ -97,9 +97,4 @@ def _against(one: dict[str, Any] | None) -> str:
     if one is None:
         return ""
     verdict = "**real**" if one["real"] else "not settled"
-    return f"{_interval(one['difference'])}, {verdict}"
-
-
-def _interval(values: list[float]) -> str:
-    value, low, high = values
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{with_range(one['difference'])}, {verdict}"

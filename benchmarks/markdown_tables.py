@@ -19,3 +19,9 @@ def hardware(environment: dict[str, Any]) -> str:
     gpu = f", {environment['gpu']}" if environment.get("gpu") else ""
     torch = environment["packages"]["torch"]
     return f"{environment['processor']}{gpu}, PyTorch {torch}"
+
+
+def with_range(values: list[float]) -> str:
+    """A value with its interval."""
+    value, low, high = values
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"

@@ -10,6 +10,7 @@ from adapter_tables import adaptation, adapters
 from braintune.errors import counted
 from braintune.files import read_json, write_text
 from braintune.reporting.numbers import duration, with_interval
+from learning_tables import hippocampus, pretraining
 from markdown_tables import hardware, ratio, row
 from measuring import RESULTS
 
@@ -18,6 +19,7 @@ README = Path(__file__).parents[1] / "README.md"
 _MARKS = ("<!-- results: benchmarks/tables.py -->\n", "<!-- end of results -->")
 _RECIPES = ("brain-age", "sex")
 _BASELINES = ("constant", "age_sex", "brain_volume")
+_STUDIES = {"adaptation": adaptation, "pretraining": pretraining, "hippocampus": hippocampus}
 _SHOWN = ("mae", "rmse", "r", "r2", "auc", "balanced_accuracy", "brier", "ece")
 
 _HEAD = """# Results
@@ -129,8 +131,9 @@ def page() -> str:
     parts += [_BACKBONES, _backbones(read_json(RESULTS / "backbones.json"))]
     parts += [_AUGMENTATION, _augmentation(read_json(RESULTS / "augmentation.json"))]
     parts += [adapters(read_json(RESULTS / "adapters.json"))]
-    if (RESULTS / "adaptation.json").exists():
-        parts += [adaptation(read_json(RESULTS / "adaptation.json"))]
+    for name, section in _STUDIES.items():
+        if (RESULTS / f"{name}.json").exists():
+            parts += [section(read_json(RESULTS / f"{name}.json"))]
     return "".join(parts)
 
 
