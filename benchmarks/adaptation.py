@@ -60,16 +60,16 @@ TARGETS = {"age": "mae", "sex": "auc"}
 # Training rows; "all" are those that are left when a fold's test and validation rows are taken.
 SIZES = (20, "all")
 SEEDS = (0, 1, 2)
-_SLOW, _FAST = (3e-4, 1e-3, 3e-3, 1e-2), (1e-3, 3e-3, 1e-2, 3e-2)
+_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 # Each method and its four learning rates, of which the best should be an inner one.
 METHODS: dict[str, tuple[float, ...]] = {
-    "scratch": _SLOW,
-    "full": _SLOW,
-    "probe": (3e-3, 1e-2, 3e-2, 1e-1),
-    "lora": _FAST,
-    "dora": _FAST,
-    "pissa": _SLOW,
-    "hyps": _SLOW,
+    "scratch": _RATES,
+    "full": _RATES,
+    "probe": (3e-2, 1e-1, 3e-1, 1.0),
+    "lora": _RATES,
+    "dora": _RATES,
+    "pissa": _RATES,
+    "hyps": _RATES,
 }
 _PREPARE = {"spacing": 4.0, "shape": [40, 48, 40], "intensity": "zscore"}
 _BACKBONE = {"name": "sfcn", "channels": [16, 32, 64, 128, 64], "norm": "instance"}

@@ -72,9 +72,9 @@ def adaptation(result: dict[str, Any]) -> str:
     lines = [text, f"Hardware: {hardware(result['environment'])}."]
     for name, part in tables.items():
         target, _, size = name.partition(", ")
-        rows = part["train_rows"][0]
+        rows = f"{'all ' if size == 'all' else ''}{part['train_rows'][0]}"
         unit = "mean absolute error in years" if part["metric"] == "mae" else "ROC-AUC"
-        lines.append(f"\n### {target.capitalize()} from {rows} subjects ({size}): {unit}\n")
+        lines.append(f"\n### {target.capitalize()} from {rows} subjects: {unit}\n")
         titles = ["", unit, "trains", "minus full tuning", "minus scratch", "learning rates"]
         lines += [row(titles), row(["---", "---", "---:", "---", "---", "---"])]
         for method, one in part["methods"].items():
@@ -84,7 +84,28 @@ def adaptation(result: dict[str, Any]) -> str:
             lines.append(row([f"`{method}`", *cells]))
         for label, score in part["baselines"].items():
             lines.append(row([label, with_range(score), "", "", "", ""]))
+        lines += ["", _real_differences(part)]
     return "\n".join(lines) + "\n"
+
+
+def _real_differences(part: dict[str, Any]) -> str:
+    """Which differences are real, in words."""
+    lower_is_better = part["metric"] == "mae"
+    sentences = []
+    for other, called in (("full", "full tuning"), ("scratch", "random weights")):
+        against = {m: one.get(f"against_{other}") for m, one in part["methods"].items()}
+        found = {m: gap for m, gap in against.items() if gap is not None and gap["real"]}
+        better = [m for m, gap in found.items() if (gap["difference"][0] < 0) == lower_is_better]
+        worse = [m for m in found if m not in better]
+        parts = [
+            f"{word} {', '.join(f'`{m}`' for m in names)}"
+            for word, names in (("better are", better), ("worse are", worse))
+            if names
+        ]
+        sentences.append(f"Against {called}, really {'; really '.join(parts)}." if parts else "")
+        if not parts:
+            sentences[-1] = f"Against {called}, no difference is real."
+    return " ".join(sentences)
 
 
 def _folds(folds: int, tested: int) -> str:
