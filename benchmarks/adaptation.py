@@ -29,9 +29,7 @@ from sklearn.model_selection import train_test_split
 
 from braintune.cohort.read import read_cohort
 from braintune.console import progress
-from braintune.evaluation.baselines import predict_baseline, trivial_baselines
 from braintune.evaluation.intervals import (
-    Interval,
     bootstrap_rows,
     difference_interval,
     metric_intervals,
@@ -55,6 +53,7 @@ from braintune.synthesis.population import SimulationRecipe
 from braintune.synthesis.simulate import simulate
 from braintune.tasks.task import Metric, Scored
 from measuring import RESULTS, environment
+from trials import Place, Trial, kept, rounded, score_baselines, scored
 
 TARGETS = {"age": "mae", "sex": "auc"}
 # Training rows; "all" are those that are left when a fold's test and validation rows are taken.
@@ -77,7 +76,7 @@ _TRAIN = {"batch_size": 8, "ema": 0.98, "keep": "last", "flip_average": True}
 
 
 @dataclass(frozen=True)
-class Trial:
+class AdaptationTrial(Trial):
     """One fit."""
 
     target: str
@@ -86,32 +85,6 @@ class Trial:
     fold: int
     seed: int
     lr: float
-
-    @property
-    def key(self) -> str:
-        """Its file's name."""
-        return "_".join(str(value) for value in asdict(self).values())
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the study keeps what it made."""
-
-    work: Path
-    cohort: Path
-
-    @property
-    def weights(self) -> Path:
-        """The pre-trained network."""
-        return self.work / "weights"
-
-    def cell(self, *parts: object) -> Path:
-        """What a method's chosen fits of one fold found."""
-        return self.work / "cells" / f"{'_'.join(map(str, parts))}.json"
-
-    def store(self, name: str) -> Path:
-        """Prepared scans."""
-        return self.work / f"{name}.store"
 
 
 def recipe_of(target: str, weights: str, adapter: dict[str, Any], **train: Any) -> Recipe:
@@ -157,11 +130,11 @@ def pretrain(place: Place, subjects: int, epochs: int) -> None:
     recipe = recipe_of("age", "none", {"name": "full"}, epochs=epochs, lr=1e-3)
     recipe = recipe.model_copy(update={"scans": recipe.scans.model_copy(update={"desc": None})})
     cohort = read_cohort(source, recipe.scans)
-    plan = plan_fit(recipe, prepare(cohort, place.store("simulated"), recipe.prepare).cohort)
+    plan = plan_fit(recipe, prepare(cohort, place.work / "simulated.store", recipe.prepare).cohort)
     rows = np.arange(len(plan.cohort))
     held = rows % 10 == 0
     fold = Fold("all", rows[~held], rows[held], rows[:0])
-    trainer = train(recipe, plan, place.store("simulated"), fold, place.work / "pretraining")
+    trainer = train(recipe, plan, place.work / "simulated.store", fold, place.work / "pretraining")
     print("pre-training, validation loss", trainer.history[-1]["validation_loss"], flush=True)
     record = WeightRecord(
         backbone="sfcn",
@@ -178,7 +151,7 @@ def plan_of(place: Place, target: str) -> FitPlan:
     """The real cohort, prepared, and its folds."""
     recipe = recipe_of(target, "none", {"name": "full"})
     cohort = read_cohort(place.cohort, recipe.scans)
-    return plan_fit(recipe, prepare(cohort, place.store("real"), recipe.prepare).cohort)
+    return plan_fit(recipe, prepare(cohort, place.work / "real.store", recipe.prepare).cohort)
 
 
 def fold_of(plan: FitPlan, number: int, size: int | str) -> Fold:
@@ -195,21 +168,23 @@ def fold_of(plan: FitPlan, number: int, size: int | str) -> Fold:
     return replace(fold, train=np.sort(few))
 
 
-def run_trial(place: Place, plan: FitPlan, trial: Trial) -> dict[str, Any]:
+def run_trial(place: Place, plan: FitPlan, trial: AdaptationTrial) -> dict[str, Any]:
     """Fit and predict, or read what an earlier session found."""
-    found = place.work / "trials" / f"{trial.key}.json"
-    if found.exists():
-        return read_json(found)
+    found: dict[str, Any] = kept(place.trial(trial), lambda: _fit(place, plan, trial))
+    return found
+
+
+def _fit(place: Place, plan: FitPlan, trial: AdaptationTrial) -> dict[str, Any]:
     weights = "none" if trial.method == "scratch" else str(place.weights)
     adapter = {"name": "full" if trial.method == "scratch" else trial.method}
     epochs = 24 if trial.size == "all" else 60
     recipe = recipe_of(trial.target, weights, adapter, epochs=epochs, lr=trial.lr)
     recipe = recipe.model_copy(update={"seed": trial.seed})
     fold = fold_of(plan, trial.fold, trial.size)
-    trainer = train(recipe, plan, place.store("real"), fold, found.with_suffix(""))
+    trainer = train(recipe, plan, place.work / "real.store", fold, place.folder(trial))
     task = plan.task.fit(plan.truth[fold.train])
     counted = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)
-    result = {
+    return {
         **asdict(trial),
         "validation_loss": trainer.history[-1]["validation_loss"],
         "seconds": round(sum(epoch["seconds"] for epoch in trainer.history), 1),
@@ -218,8 +193,6 @@ def run_trial(place: Place, plan: FitPlan, trial: Trial) -> dict[str, Any]:
         "test_rows": fold.test.tolist(),
         "predicted": task.predict(trainer.outputs(fold.test)).double().tolist(),
     }
-    write_json(found, result)
-    return result
 
 
 def run_cell(place: Place, target: str, size: int | str, method: str, number: int) -> str:
@@ -227,22 +200,13 @@ def run_cell(place: Place, target: str, size: int | str, method: str, number: in
     torch.set_num_threads(1)
     keep_freed_memory()
     plan = plan_of(place, target)
-    cell = partial(Trial, target, size, method, number)
+    cell = partial(AdaptationTrial, target, size, method, number)
     tried = [run_trial(place, plan, cell(SEEDS[0], lr)) for lr in METHODS[method]]
     best = min(tried, key=lambda result: result["validation_loss"])["lr"]
     chosen = [run_trial(place, plan, cell(seed, best)) for seed in SEEDS]
     path = place.cell(target, size, method, number)
     write_json(path, chosen)
     return path.stem
-
-
-def scored(plan: FitPlan, results: list[dict[str, Any]]) -> Scored:
-    """All predictions of a method; each seed of each fold is a fold, each row a subject."""
-    rows = np.concatenate([result["test_rows"] for result in results])
-    predicted = np.concatenate([result["predicted"] for result in results])
-    folds = np.concatenate([np.full(len(r["test_rows"]), i) for i, r in enumerate(results)])
-    decided = plan.task.decide(predicted, 0.5)
-    return Scored(plan.truth[rows], predicted, decided, folds, rows)
 
 
 def table(place: Place, folds: int, target: str, size: int | str) -> dict[str, Any]:
@@ -253,33 +217,26 @@ def table(place: Place, folds: int, target: str, size: int | str) -> dict[str, A
         method: [
             result
             for number in range(folds)
-            for result in read_json(
-                place.work / "cells" / f"{target}_{size}_{method}_{number}.json"
-            )
+            for result in read_json(place.cell(target, size, method, number))
         ]
         for method in METHODS
     }
     scores = {method: scored(plan, results) for method, results in cells.items()}
     rows = bootstrap_rows(scores["full"])
-    document: dict[str, Any] = {"metric": metric.name, "methods": {}, "baselines": {}}
+    document: dict[str, Any] = {"metric": metric.name, "methods": {}}
     document["train_rows"] = [r["train_rows"] for r in cells["full"]]
     for method, results in cells.items():
         interval = metric_intervals(scores[method], [metric], rows)[metric.name]
         document["methods"][method] = {
-            "score": _rounded(interval),
+            "score": rounded(interval),
             "trainable": results[0]["trainable"],
             "seconds": round(statistics.median(r["seconds"] for r in results), 1),
             "lr": [results[i]["lr"] for i in range(0, len(results), len(SEEDS))],
         }
     for other in ("full", "scratch"):
         _compare(document["methods"], other, scores, metric, rows)
-    for baseline in trivial_baselines(plan.cohort, plan.task):
-        parts = [fold_of(plan, number, size) for number in range(folds)]
-        predicted = predict_baseline(baseline, plan.cohort, plan.task, plan.truth, parts)
-        results = [{"test_rows": part.test, "predicted": predicted[part.test]} for part in parts]
-        of_table = scored(plan, results)
-        interval = metric_intervals(of_table, [metric], bootstrap_rows(of_table))[metric.name]
-        document["baselines"][baseline.label] = _rounded(interval)
+    parts = [fold_of(plan, number, size) for number in range(folds)]
+    document["baselines"] = score_baselines(plan, parts, metric)
     return document
 
 
@@ -298,14 +255,10 @@ def _compare(
     for name, p in zip(names, holm(chances), strict=True):
         interval = difference_interval(scores[name], scores[other], metric, rows)
         methods[name][f"against_{other}"] = {
-            "difference": _rounded(interval),
+            "difference": rounded(interval),
             "p_holm": round(p, 4),
             "real": p < 0.05,
         }
-
-
-def _rounded(interval: Interval) -> list[float]:
-    return [round(value, 3) for value in (interval.value, interval.low, interval.high)]
 
 
 def main() -> None:

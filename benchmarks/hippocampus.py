@@ -43,6 +43,7 @@ from braintune.imaging.nifti import read_volume, write_volume
 from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import Recipe
 from measuring import RESULTS, environment
+from trials import Place, Trial, kept
 
 CASES = 170
 SIZES = {5: 120, 20: 36}
@@ -71,31 +72,13 @@ _HIPPOCAMPI = (17, 53)
 
 
 @dataclass(frozen=True)
-class Trial:
+class HippocampusTrial(Trial):
     """One fit."""
 
     size: int
     method: str
     seed: int
     lr: float
-
-    @property
-    def key(self) -> str:
-        """Its folder's name."""
-        return "_".join(str(value) for value in asdict(self).values())
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the study keeps what it made."""
-
-    work: Path
-    cohort: Path
-
-    @property
-    def weights(self) -> Path:
-        """The pre-trained network."""
-        return self.work / "weights"
 
 
 def crop_maps(maps: Path, out: Path) -> None:
@@ -133,9 +116,10 @@ def _smoothly(
 
 def pretrain_on(place: Place, maps: Path, scans: int) -> int:
     """Teach the network the tissues around the hippocampus; returns the seconds that it took."""
-    noted = place.work / "pretraining.json"
-    if noted.exists():
-        return int(read_json(noted))
+    return int(kept(place.work / "pretraining.json", lambda: _pretrain(place, maps, scans)))
+
+
+def _pretrain(place: Place, maps: Path, scans: int) -> int:
     crops = place.work / "maps"
     crop_maps(maps, crops)
     values = {
@@ -149,11 +133,10 @@ def pretrain_on(place: Place, maps: Path, scans: int) -> int:
     began = time.monotonic()
     execution = PretrainExecution(accelerator="cpu", workers=1)
     pretrain(PretrainRecipe.parse(values), place.weights, execution)
-    write_json(noted, round(time.monotonic() - began))
-    return int(read_json(noted))
+    return round(time.monotonic() - began)
 
 
-def recipe_of(place: Place, trial: Trial) -> Recipe:
+def recipe_of(place: Place, trial: HippocampusTrial) -> Recipe:
     """The fit of a trial; the test cases are those that the cohort calls validation."""
     weights = "none" if trial.method == "scratch" else str(place.weights)
     values = {
@@ -180,35 +163,35 @@ def recipe_of(place: Place, trial: Trial) -> Recipe:
     return Recipe.parse(values)
 
 
-def run_trial(place: Place, trial: Trial) -> dict[str, Any]:
+def run_trial(place: Place, trial: HippocampusTrial) -> dict[str, Any]:
     """Fit and score, or read what an earlier session found."""
-    found = place.work / "trials" / f"{trial.key}.json"
-    if found.exists():
-        return read_json(found)
+    found: dict[str, Any] = kept(place.trial(trial), lambda: _fit(place, trial))
+    return found
+
+
+def _fit(place: Place, trial: HippocampusTrial) -> dict[str, Any]:
     recipe = recipe_of(place, trial)
     out = place.work / "runs" / trial.key
     run = fit(recipe, read_cohort(place.cohort), out, Execution(workers=1, accelerator="cpu"))
     history = read_lines(run.fold_folder(0) / "history.jsonl")
     table = read_table(run.predictions_file)
     scores = table[["scan_id", "label", "dice", "hd95"]].to_dict("list")
-    result = {
+    return {
         **asdict(trial),
         "validation_loss": history[-1]["validation_loss"],
         "seconds": round(sum(epoch["seconds"] for epoch in history), 1),
         "scores": scores,
     }
-    write_json(found, result)
-    return result
 
 
 def run_cell(place: Place, job: tuple[int, str]) -> str:
     """Search the learning rate on validation cases, then run the other seeds with the best."""
     torch.set_num_threads(1)
     size, method = job
-    tried = [run_trial(place, Trial(size, method, SEEDS[0], lr)) for lr in RATES]
+    tried = [run_trial(place, HippocampusTrial(size, method, SEEDS[0], lr)) for lr in RATES]
     best = min(tried, key=lambda result: result["validation_loss"])["lr"]
-    chosen = [run_trial(place, Trial(size, method, seed, best)) for seed in SEEDS]
-    write_json(place.work / "cells" / f"{size}_{method}.json", chosen)
+    chosen = [run_trial(place, HippocampusTrial(size, method, seed, best)) for seed in SEEDS]
+    write_json(place.cell(size, method), chosen)
     return f"{job}: rate {best}"
 
 
@@ -222,7 +205,7 @@ def dice_of(results: list[dict[str, Any]], label: str) -> pd.Series:
 
 def table(place: Place, size: int) -> dict[str, Any]:
     """Every method's Dice with intervals, and its differences from full tuning and scratch."""
-    cells = {m: read_json(place.work / "cells" / f"{size}_{m}.json") for m in METHODS}
+    cells = {m: read_json(place.cell(size, m)) for m in METHODS}
     document: dict[str, Any] = {}
     for method, results in cells.items():
         entry: dict[str, Any] = {
@@ -248,7 +231,7 @@ def table(place: Place, size: int) -> dict[str, Any]:
 def _mean_gap(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> Any:
     """Each test case's difference in Dice, averaged over labels."""
     gaps = [dice_of(ours, label) - dice_of(theirs, label) for label in LABELS.values()]
-    return (sum(gaps) / len(gaps)).to_numpy()
+    return pd.concat(gaps, axis=1).mean(axis=1).to_numpy()
 
 
 def _interval(values: Any) -> list[float]:

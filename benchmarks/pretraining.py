@@ -19,7 +19,7 @@ import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,9 +28,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from adaptation import scored, train
+from adaptation import train
 from braintune.cohort.read import read_cohort
-from braintune.evaluation.baselines import predict_baseline, trivial_baselines
 from braintune.evaluation.intervals import (
     bootstrap_rows,
     difference_interval,
@@ -47,6 +46,7 @@ from braintune.recipe import Recipe
 from braintune.synthesis.labelmaps.cohort import write_cohort
 from braintune.synthesis.labelmaps.options import GeneratorOptions
 from measuring import RESULTS, environment
+from trials import Place, Trial, kept, rounded, score_baselines, scored
 
 TARGETS = {"age": "mae", "sex": "auc"}
 SHARES = (0.25, 1.0, 0.1, 0.5)
@@ -88,7 +88,7 @@ _EPOCHS = {0.1: 80, 0.25: 60, 0.5: 40, 1.0: 30}
 
 
 @dataclass(frozen=True)
-class Trial:
+class PretrainingTrial(Trial):
     """One fit."""
 
     target: str
@@ -99,41 +99,15 @@ class Trial:
     seed: int
     lr: float
 
-    @property
-    def key(self) -> str:
-        """Its file's name."""
-        return "_".join(str(value) for value in asdict(self).values())
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where the study keeps what it made."""
-
-    work: Path
-    cohort: Path
-
-    @cached_property
-    def generated(self) -> Path:
-        """Scans from label maps."""
-        return self.work / "generated"
-
-    def weights(self, network: str, start: str) -> Path:
-        """A pre-trained network."""
-        return self.work / "weights" / f"{network}-{start}"
-
-    def rate(self, target: str, network: str, start: str) -> Path:
-        """The learning rate that was best on validation rows."""
-        return self.work / "rates" / f"{target}_{network}_{start}.json"
-
-
-def recipe_of(trial: Trial, place: Place) -> Recipe:
+def recipe_of(trial: PretrainingTrial, place: Place) -> Recipe:
     """The fit of a trial."""
     task: dict[str, Any] = {"kind": "regression", "target": "age"}
     if trial.target == "sex":
         task = {"kind": "classification", "target": "sex"}
     weights = "none"
     if trial.start != "scratch":
-        weights = str(place.weights(trial.network, trial.start))
+        weights = str(place.weights / f"{trial.network}-{trial.start}")
     training = {"batch_size": 8, "ema": 0.98, "keep": "last", "flip_average": True}
     values = {
         "task": task,
@@ -150,48 +124,51 @@ def recipe_of(trial: Trial, place: Place) -> Recipe:
 def generate(place: Place, maps: Path, count: int) -> None:
     """Make the scans that every way of pre-training sees."""
     values = {"maps": [str(maps)], "spacing": 4.0, "shape": [40, 48, 40], "seed": 1}
-    write_cohort(place.generated, GeneratorOptions.model_validate(values), count)
+    write_cohort(place.work / "generated", GeneratorOptions.model_validate(values), count)
 
 
 def pretrain_one(place: Place, epochs: int, job: tuple[str, str]) -> dict[str, Any]:
     """Pre-train a network in one way, or read how long it took."""
     torch.set_num_threads(1)
     network, start = job
-    out = place.weights(network, start)
-    found = place.work / "weights" / f"{network}-{start}.json"
-    if found.exists():
-        return read_json(found)
+    out = place.weights / f"{network}-{start}"
+    noted = out.with_name(f"{out.name}.json")
+    found: dict[str, Any] = kept(noted, lambda: _pretrain(place, epochs, network, start, out))
+    return found
+
+
+def _pretrain(place: Place, epochs: int, network: str, start: str, out: Path) -> dict[str, Any]:
     values = {
         "objective": OBJECTIVES[start],
         "backbone": NETWORKS[network],
         "prepare": _PREPARE,
         "train": {"epochs": epochs, "batch_size": 16, "lr": RATES[network][1], "augment": "light"},
-        "sources": {"generated": {"cohort": str(place.generated)}},
+        "sources": {"generated": {"cohort": str(place.work / "generated")}},
     }
     began = time.monotonic()
     pretrain(PretrainRecipe.parse(values), out, PretrainExecution(accelerator="cpu", workers=1))
-    result = {"name": f"{network}-{start}", "seconds": round(time.monotonic() - began)}
-    write_json(found, result)
-    return result
+    return {"name": out.name, "seconds": round(time.monotonic() - began)}
 
 
-def plan_of(place: Place, trial: Trial) -> FitPlan:
+def plan_of(place: Place, trial: PretrainingTrial) -> FitPlan:
     """The real cohort, prepared, and the folds of a share of its rows."""
     recipe = recipe_of(replace(trial, start="scratch"), place)
     cohort = read_cohort(place.cohort, recipe.scans)
     return plan_fit(recipe, prepare(cohort, place.work / "real.store", recipe.prepare).cohort)
 
 
-def run_trial(place: Place, trial: Trial) -> dict[str, Any]:
+def run_trial(place: Place, trial: PretrainingTrial) -> dict[str, Any]:
     """Fit and predict, or read what an earlier session found."""
-    found = place.work / "trials" / f"{trial.key}.json"
-    if found.exists():
-        return read_json(found)
+    found: dict[str, Any] = kept(place.trial(trial), lambda: _fit(place, trial))
+    return found
+
+
+def _fit(place: Place, trial: PretrainingTrial) -> dict[str, Any]:
     recipe, plan = recipe_of(trial, place), plan_of(place, trial)
     fold = plan.folds[trial.fold]
-    trainer = train(recipe, plan, place.work / "real.store", fold, found.with_suffix(""))
+    trainer = train(recipe, plan, place.work / "real.store", fold, place.folder(trial))
     task = plan.task.fit(plan.truth[fold.train])
-    result = {
+    return {
         **asdict(trial),
         "validation_loss": trainer.history[-1]["validation_loss"],
         "seconds": round(sum(epoch["seconds"] for epoch in trainer.history), 1),
@@ -199,8 +176,6 @@ def run_trial(place: Place, trial: Trial) -> dict[str, Any]:
         "test_rows": fold.test.tolist(),
         "predicted": task.predict(trainer.outputs(fold.test)).double().tolist(),
     }
-    write_json(found, result)
-    return result
 
 
 def search(place: Place, job: tuple[str, str, str]) -> str:
@@ -208,10 +183,10 @@ def search(place: Place, job: tuple[str, str, str]) -> str:
     torch.set_num_threads(1)
     keep_freed_memory()
     target, network, start = job
-    trial = Trial(target, network, start, 0.25, 0, SEEDS[0], 0.0)
+    trial = PretrainingTrial(target, network, start, 0.25, 0, SEEDS[0], 0.0)
     tried = [run_trial(place, replace(trial, lr=lr)) for lr in RATES[network]]
     best = min(tried, key=lambda result: result["validation_loss"])
-    write_json(place.rate(target, network, start), best["lr"])
+    write_json(place.cell("rate", target, network, start), best["lr"])
     return f"rate of {job}: {best['lr']}"
 
 
@@ -220,21 +195,21 @@ def run_cell(place: Place, job: tuple[float, str, str, str]) -> str:
     torch.set_num_threads(1)
     keep_freed_memory()
     share, target, network, start = job
-    lr = read_json(place.rate(target, network, start))
+    lr = read_json(place.cell("rate", target, network, start))
     for fold, seed in product(range(FOLDS), SEEDS):
-        run_trial(place, Trial(target, network, start, share, fold, seed, lr))
+        run_trial(place, PretrainingTrial(target, network, start, share, fold, seed, lr))
     return f"{job}"
 
 
 def table(place: Place, target: str, network: str, share: float) -> dict[str, Any]:
     """The score of every way with its interval, and its difference from scratch."""
-    plan = plan_of(place, Trial(target, network, "scratch", share, 0, 0, 1.0))
+    plan = plan_of(place, PretrainingTrial(target, network, "scratch", share, 0, 0, 1.0))
     metric = plan.task.metrics[TARGETS[target]]
     cells: dict[str, list[dict[str, Any]]] = {}
     for start in STARTS:
-        lr = read_json(place.rate(target, network, start))
+        lr = read_json(place.cell("rate", target, network, start))
         trials = [
-            Trial(target, network, start, share, fold, seed, lr)
+            PretrainingTrial(target, network, start, share, fold, seed, lr)
             for fold, seed in product(range(FOLDS), SEEDS)
         ]
         cells[start] = [run_trial(place, trial) for trial in trials]
@@ -257,33 +232,22 @@ def table(place: Place, target: str, network: str, share: float) -> dict[str, An
     for start, results in cells.items():
         interval = metric_intervals(scores[start], [metric], rows)[metric.name]
         entry: dict[str, Any] = {
-            "score": _rounded(interval),
+            "score": rounded(interval),
             "lr": results[0]["lr"],
             "seconds": round(statistics.median(r["seconds"] for r in results), 1),
         }
         if start != "scratch":
             gap = difference_interval(scores[start], scores["scratch"], metric, rows)
-            entry |= {"against_scratch": _rounded(gap), "p_holm": round(corrected[start], 4)}
+            entry |= {"against_scratch": rounded(gap), "p_holm": round(corrected[start], 4)}
         document["starts"][start] = entry
     return document
 
 
 def baselines(place: Place, target: str) -> dict[str, Any]:
     """What is predicted without images, from all training rows."""
-    plan = plan_of(place, Trial(target, "cnn", "scratch", 1.0, 0, 0, 1.0))
+    plan = plan_of(place, PretrainingTrial(target, "cnn", "scratch", 1.0, 0, 0, 1.0))
     metric = plan.task.metrics[TARGETS[target]]
-    found = {}
-    for baseline in trivial_baselines(plan.cohort, plan.task):
-        predicted = predict_baseline(baseline, plan.cohort, plan.task, plan.truth, plan.folds)
-        parts = [{"test_rows": f.test, "predicted": predicted[f.test]} for f in plan.folds]
-        of_table = scored(plan, parts)
-        interval = metric_intervals(of_table, [metric], bootstrap_rows(of_table))[metric.name]
-        found[baseline.label] = _rounded(interval)
-    return found
-
-
-def _rounded(interval: Any) -> list[float]:
-    return [round(value, 3) for value in (interval.value, interval.low, interval.high)]
+    return score_baselines(plan, plan.folds, metric)
 
 
 def main() -> None:
@@ -302,7 +266,7 @@ def main() -> None:
     place = Place(options.work, options.cohort)
     place.work.mkdir(parents=True, exist_ok=True)
     generate(place, options.maps, options.scans)
-    plan_of(place, Trial("age", "cnn", "scratch", 1.0, 0, 0, 1.0))
+    plan_of(place, PretrainingTrial("age", "cnn", "scratch", 1.0, 0, 0, 1.0))
     os.environ["OMP_NUM_THREADS"] = "1"
     ways = list(product(options.targets, NETWORKS, STARTS))
     cells = [(share, *way) for share in options.shares for way in ways]

@@ -9,6 +9,7 @@ from braintune.demo import run_demo
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("effect", "found"), [(1.0, True), (0.0, False)])
 def test_the_demo_finds_the_planted_effect_and_no_other(
     effect: float, found: bool, tmp_path: Path

@@ -5,35 +5,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from braintune.cohort.cohort import Cohort
 from braintune.cohort.read import read_cohort
-from braintune.cohort.tables import read_table
 from braintune.errors import BraintuneError, InterruptedFitError
-from braintune.files import read_json, read_lines
+from braintune.files import read_lines
 from braintune.fitting.checkpoint import load_checkpoint
-from braintune.fitting.fit import fit
 from braintune.fitting.interrupt import StopRequest
 from braintune.fitting.machinery import Machinery
 from braintune.fitting.precision import Precision, make_fabric
 from braintune.fitting.pretraining import pretrain as verb
 from braintune.fitting.pretraining.batches import Reader, epoch_items, in_order, shares
 from braintune.fitting.pretraining.plan import plan_pretraining
-from braintune.fitting.pretraining.pretrain import PretrainExecution, PretrainFolder, pretrain
-from braintune.fitting.pretraining.probe import Probe
+from braintune.fitting.pretraining.pretrain import PretrainExecution
 from braintune.fitting.pretraining.trainer import Pretrainer
-from braintune.fitting.starting import settle
-from braintune.models.weights.tensors import read_tensors
-from braintune.pretraining_recipe import PretrainRecipe, ProbeRecipe
-from braintune.recipe import Recipe
-from conftest import Command, tiny_values
+from braintune.pretraining_recipe import PretrainRecipe
+from conftest import Command
 from fitting.pretraining_phantom import SFCN, UNET, VIT, made, tiny, values, write_balls
+from fitting.stopping import StoppingBar
 
 ALONE = PretrainExecution(accelerator="cpu", workers=1)
 VOLUME = "intracranial_mm3"
@@ -42,21 +35,6 @@ VOLUME = "intracranial_mm3"
 @pytest.fixture(scope="module")
 def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_balls(tmp_path_factory.mktemp("maps") / "balls")
-
-
-class Bar:
-    """Asks to stop after some steps."""
-
-    def __init__(self, stop: StopRequest, after: int) -> None:
-        self._stop, self._left = stop, after
-
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        del note
-        self._left -= steps
-        self._stop.wanted = self._left <= 0
-
-    def skip(self, steps: int) -> None:
-        del steps
 
 
 def trainer_of(
@@ -125,7 +103,7 @@ def test_volumes_of_generated_scans_are_learnt(balls: Path, tmp_path: Path) -> N
         scans_per_epoch=80,
     )
     trainer, stop = trainer_of(recipe, tmp_path)
-    trainer.run(Bar(stop, 10**6))
+    trainer.run(StoppingBar(stop, 10**6))
     unseen = trainer._reader.load([(0, 10_000 + number) for number in range(48)])
     truth = unseen.targets[VOLUME]
     with torch.no_grad():
@@ -169,7 +147,7 @@ def test_each_objective_learns(
         scans_per_epoch=80,
     )
     trainer, stop = trainer_of(recipe, tmp_path)
-    trainer.run(Bar(stop, 10**6))
+    trainer.run(StoppingBar(stop, 10**6))
     found = [entry["loss"] for entry in trainer.history]
     assert found[-1] < least
     assert found[-1] < 0.8 * found[0]
@@ -197,13 +175,13 @@ def test_resuming_is_exact(balls: Path, tmp_path: Path, after: int) -> None:
         train=train,
     )
     whole, stop = trainer_of(recipe, tmp_path / "whole")
-    whole.run(Bar(stop, 10**6))
+    whole.run(StoppingBar(stop, 10**6))
     stopped, stop = trainer_of(recipe, tmp_path / "stopped")
     with pytest.raises(InterruptedFitError, match=f"after step {after} of 9"):
-        stopped.run(Bar(stop, after))
+        stopped.run(StoppingBar(stop, after))
     resumed, stop = trainer_of(recipe, tmp_path / "stopped")
     assert resumed.resume() == after
-    resumed.run(Bar(stop, 10**6))
+    resumed.run(StoppingBar(stop, 10**6))
     state = resumed.learner.state_dict()
     assert all(torch.equal(v, state[k]) for k, v in whole.learner.state_dict().items())
     assert losses_of(tmp_path / "whole") == losses_of(tmp_path / "stopped")
@@ -269,186 +247,12 @@ def test_a_scan_that_is_no_number_is_named_and_the_last_good_checkpoint_kept(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Reader, "load", poisoned)
         with pytest.raises(BraintuneError, match=rf"Step 4 .* no number for scans {bad}\. "):
-            trainer.run(Bar(stop, 10**6))
+            trainer.run(StoppingBar(stop, 10**6))
     found = load_checkpoint(tmp_path / "checkpoint.pt")
     assert found is not None
     assert found.step == 3
     state = trainer.learner.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in found.trained.items())
-
-
-# ---- what is left
-
-
-@pytest.fixture(scope="module")
-def folder(balls: Path, cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a ViT, pre-trained on some subjects and on generated scans."""
-    sources = {
-        **made(balls),
-        "pilot": {"cohort": str(cohort_folder), "where": {"site": "site1"}},
-    }
-    recipe = tiny(
-        sources,
-        objective={"kind": "masked", "ratio": 0.6},
-        backbone=VIT,
-        probe={"cohort": str(cohort_folder), "target": "age", "kind": "regression", "every": 2},
-    )
-    out = tmp_path_factory.mktemp("weights") / "Masked ViT"
-    pretrain(recipe, out, ALONE)
-    return out
-
-
-def test_the_folder_tells_what_it_is(folder: Path, cohort_folder: Path) -> None:
-    record = PretrainFolder(folder).record
-    assert record.name == "vit.masked-vit"
-    assert record.learning is not None
-    assert record.learning.model_dump() == {
-        "objective": "masked",
-        "scans": {"made": 12, "pilot": 12},
-        "epochs": 2,
-        "steps": 6,
-    }
-    assert set(record.cohorts) == {"pilot", "balls"}
-    assert record.prepare.values() == {
-        "spacing": 10.0,
-        "shape": (16, 16, 16),
-        "intensity": "zscore",
-        "brain": "nonzero",
-    }
-    assert PretrainRecipe.read(folder / "pretraining.yaml").objective.options == {"ratio": 0.6}
-    history = read_lines(folder / "history.jsonl")
-    assert [("probe_mae" in entry) for entry in history] == [False, True]
-    assert read_json(folder / "environment.json")["device"] == "cpu"
-    assert not (folder / "checkpoint.pt").exists()
-    seen = read_table(folder / "seen.tsv")
-    cohort = read_cohort(cohort_folder)
-    pilot = seen[seen["cohort"] == "pilot"]
-    assert set(pilot["participant_id"]) == set(
-        cohort.table.loc[cohort.table["site"] == "site1", "participant_id"]
-    )
-    assert pilot[["image", "prepared"]].notna().all(axis=None)
-    assert seen.loc[seen["cohort"] == "balls", "participant_id"].tolist() == [
-        "sub-ball0",
-        "sub-ball1",
-    ]
-
-
-def test_a_fit_takes_the_weights_their_preparation_and_another_grid(
-    folder: Path, cohort_folder: Path, tmp_path: Path
-) -> None:
-    cohort = read_cohort(cohort_folder)
-    others = Cohort(
-        cohort.source, cohort.table[cohort.table["site"] != "site1"].reset_index(drop=True)
-    )
-    recipe = tiny_values(
-        task={"kind": "regression", "target": "age"},
-        backbone={"name": "vit", "weights": str(folder)},
-        train={"epochs": 1},
-    )
-    recipe["prepare"] = {"like": "weights"}
-    settled = settle(Recipe.parse(recipe))
-    assert settled.prepare.spacing == 10.0
-    assert settled.backbone.options == {k: v for k, v in VIT.items() if k != "name"}
-    run = fit(Recipe.parse(recipe), others, tmp_path / "run")
-    assert run.is_complete
-    document = read_json(run.weights_file)
-    assert document["parameters_from_weights"] == document["parameters"]
-    recipe["prepare"] = {"like": "weights", "shape": [20, 16, 16]}
-    settled = settle(Recipe.parse(recipe))
-    from braintune.fitting.starting import read_start
-
-    start = read_start(settled, others)
-    assert start is not None
-    assert start.report.adapted == {"pos_embed": "tokens resized from 4×4×4 to 5×4×4"}
-
-
-def test_the_same_call_again_changes_nothing_and_another_recipe_is_refused(
-    folder: Path, balls: Path
-) -> None:
-    before = read_tensors(folder / "weights.safetensors")
-    recipe = PretrainRecipe.read(folder / "pretraining.yaml")
-    pretrain(recipe, folder, ALONE)
-    after = read_tensors(folder / "weights.safetensors")
-    assert all(torch.equal(value, after[key]) for key, value in before.items())
-    other = recipe.model_copy(update={"seed": 1})
-    with pytest.raises(BraintuneError, match="another recipe, which differs in seed"):
-        pretrain(other, folder, ALONE)
-
-
-def test_a_decoder_that_learnt_is_kept_and_one_that_did_not_starts_anew(
-    balls: Path, tmp_path: Path
-) -> None:
-    from braintune.models.backbone import InputShape
-    from braintune.models.weights.loading import load_backbone
-
-    kept, dropped = tmp_path / "kept", tmp_path / "dropped"
-    train = {"epochs": 1}
-    segmentation = tiny(made(balls), objective={"kind": "segmentation"}, backbone=UNET, train=train)
-    pretrain(segmentation, kept, ALONE)
-    pretrain(tiny(made(balls), backbone=UNET, train=train), dropped, ALONE)
-    assert any(key.startswith("decoder") for key in read_tensors(kept / "weights.safetensors"))
-    assert not any(
-        key.startswith("decoder") for key in read_tensors(dropped / "weights.safetensors")
-    )
-    for folder in (kept, dropped):
-        network = load_backbone("unet", InputShape(1, (16, 16, 16)), str(folder), {})
-        state = read_tensors(folder / "weights.safetensors")
-        own = network.state_dict()
-        assert all(torch.equal(value, own[key]) for key, value in state.items())
-
-
-def test_pretraining_goes_on_from_weights_and_keeps_what_they_saw(
-    folder: Path, balls: Path, tmp_path: Path
-) -> None:
-    recipe = tiny(
-        made(balls),
-        objective={"kind": "contrastive"},
-        backbone={"name": "vit", "weights": str(folder)},
-        train={"epochs": 1, "lr": 1e-12, "weight_decay": 0.0},
-    )
-    pretrain(recipe, tmp_path / "second", ALONE)
-    record = PretrainFolder(tmp_path / "second").record
-    assert set(record.cohorts) == {"balls", "pilot"}
-    first, second = (read_tensors(f / "weights.safetensors") for f in (folder, tmp_path / "second"))
-    assert all(torch.allclose(value, second[key], atol=1e-6) for key, value in first.items())
-    seen = read_table(tmp_path / "second" / "seen.tsv")
-    assert (seen["cohort"] == "pilot").any()
-
-
-# ---- the probe
-
-
-def probe_of(truth: np.ndarray, subjects: list[str], kind: str = "regression") -> Probe:
-    table = pd.DataFrame({"scan_id": [f"s{i}" for i in range(len(truth))]})
-    table = table.assign(participant_id=subjects, session_id=pd.NA, path="x")
-    recipe = ProbeRecipe.model_validate({"cohort": "c", "target": "t", "kind": kind})
-    return Probe(recipe, Cohort(Path("c"), table), truth)
-
-
-def test_a_probe_finds_what_is_linear_in_the_features_and_nothing_else() -> None:
-    random = np.random.default_rng(0)
-    truth = random.normal(50, 15, 80)
-    probe = probe_of(truth, [f"sub-{i}" for i in range(80)])
-    features = random.normal(size=(80, 10))
-    blind = probe.scores(features, 0)
-    assert blind["probe_mae"] > 0.9 * blind["probe_mae_of_mean"]
-    sighted = probe.scores(np.c_[features, 3 * truth + 7], 0)
-    assert sighted["probe_mae"] < 0.05 * sighted["probe_mae_of_mean"]
-    assert sighted == probe.scores(np.c_[features, 3 * truth + 7], 0)
-    sexes = (truth > 50).astype(float)
-    probe = probe_of(sexes, [f"sub-{i}" for i in range(80)], "classification")
-    assert probe.scores(np.c_[features, truth], 0)["probe_auc"] > 0.97
-    assert abs(probe.scores(features, 0)["probe_auc"] - 0.5) < 0.25
-
-
-def test_a_probe_never_has_a_subject_on_both_sides() -> None:
-    """Features that tell subjects apart, but nothing else, are of no use."""
-    random = np.random.default_rng(1)
-    subjects = np.repeat(np.arange(40), 3)
-    truth = random.normal(size=40)[subjects]
-    features = random.normal(size=(40, 60))[subjects]
-    scores = probe_of(truth, [f"sub-{i}" for i in subjects]).scores(features, 0)
-    assert scores["probe_mae"] > 0.85 * scores["probe_mae_of_mean"]
 
 
 # ---- the command

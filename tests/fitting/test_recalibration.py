@@ -21,27 +21,13 @@ from braintune.imaging.store import PreparedStore
 from braintune.recipe import PrepareRecipe
 from braintune.tasks.task import make_task
 from conftest import tiny_recipe
+from fitting.stopping import StoppingBar
 from imaging.test_store import scan
 
 SHAPE = (8, 8, 8)
 COUNT = 12
 FOLD = Fold("1", np.array([7, 1, 4, 9, 2, 5, 11]), np.array([0, 3, 6]), np.array([8, 10]))
 RECALIBRATED = {"name": "probe", "norms": "recalibrate"}
-
-
-class Bar:
-    """Asks to stop after some steps."""
-
-    def __init__(self, stop: StopRequest, after: int) -> None:
-        self._stop, self._left = stop, after
-
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        del note
-        self._left -= steps
-        self._stop.wanted = self._left <= 0
-
-    def skip(self, steps: int) -> None:
-        del steps
 
 
 def make_trainer(
@@ -74,7 +60,7 @@ def make_trainer(
 def run(trainer: FoldTrainer, stop: StopRequest, after: int = 1000) -> torch.Tensor:
     """Train, and predict the test rows."""
     trainer.resume()
-    trainer.run(Bar(stop, after))
+    trainer.run(StoppingBar(stop, after))
     return trainer.outputs(FOLD.test)
 
 

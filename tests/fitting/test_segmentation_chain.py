@@ -19,7 +19,7 @@ from braintune.recipe import Recipe
 from conftest import Command
 from fitting.blob_phantom import AFFINE, blob_values, drawn_blobs, write_blob_cohort
 
-SUBJECTS, PLANTED = 60, 1.6
+SUBJECTS, PLANTED = 40, 1.6
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,10 @@ import hashlib
 import resource
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,72 +17,13 @@ import torch
 from braintune.errors import InputError
 from braintune.models.backbone import InputShape, build_backbone
 from braintune.models.weights import download as downloading
-from braintune.models.weights.fetching import fetch, hub_token
+from braintune.models.weights.fetching import fetch
 from braintune.models.weights.places import demand_file, file_of, weights_folder
 from braintune.models.weights.record import Conversion, Source, WeightRecord
 from braintune.models.weights.tensors import read_facts, read_tensors
+from models.weight_host import Host, answer
 
 OPTIONS = {"channels": [4, 8]}
-
-
-@dataclass
-class Host:
-    """A publisher's server, well-behaved unless told otherwise.
-
-    Attributes:
-        content: The file.
-        etag: By what the host knows its version; empty for none.
-        drops: For each next request, after how many bytes the connection ends.
-        ranges: Whether it sends pieces.
-        statuses: What the next requests are answered with.
-        pause: Seconds before each answer.
-        seen: (path, headers) of all requests.
-    """
-
-    content: bytes = b""
-    etag: str = '"v1"'
-    drops: list[int] = field(default_factory=list)
-    ranges: bool = True
-    statuses: list[int] = field(default_factory=list)
-    pause: float = 0
-    url: str = ""
-    seen: list[tuple[str, Message]] = field(default_factory=list)
-
-    def asked(self, header: str) -> list[str | None]:
-        return [headers.get(header) for _, headers in self.seen]
-
-
-def answer(host: Host, to: BaseHTTPRequestHandler) -> None:
-    host.seen.append((to.path, to.headers))
-    time.sleep(host.pause)
-    if to.path.startswith("/moved/"):
-        to.send_response(302)
-        to.send_header("Location", to.path.replace("/moved/", "/files/"))
-        to.end_headers()
-        return
-    if host.statuses and (status := host.statuses.pop(0)) != 200:
-        to.send_error(status)
-        return
-    asked = to.headers.get("Range")
-    start = 0
-    if asked and host.ranges and to.headers.get("If-Range") == host.etag:
-        start = int(asked.removeprefix("bytes=").rstrip("-"))
-        if start >= len(host.content):
-            to.send_response(416)
-            to.send_header("Content-Range", f"bytes */{len(host.content)}")
-            to.end_headers()
-            return
-        to.send_response(206)
-        last = len(host.content) - 1
-        to.send_header("Content-Range", f"bytes {start}-{last}/{len(host.content)}")
-    else:
-        to.send_response(200)
-    if host.etag:
-        to.send_header("ETag", host.etag)
-    to.send_header("Content-Length", str(len(host.content) - start))
-    to.end_headers()
-    stop = start + host.drops.pop(0) if host.drops else None
-    to.wfile.write(host.content[start:stop])
 
 
 @pytest.fixture
@@ -414,43 +353,6 @@ def test_the_token_is_shown_to_its_own_host_alone(
         fetch(changed(record, url=url, gated=gated))
     assert [request.get_header("Authorization") for request in requests] == [shown]
     assert ("Accept it at https://huggingface.co/lab/net, make" in str(raised.value)) == bool(shown)
-
-
-def test_redirects_keep_to_encryption_and_drop_the_token() -> None:
-    redirects = downloading._Redirects("secret")
-    asked = urllib.request.Request("https://huggingface.co/a", headers={"Range": "bytes=5-"})
-    asked.add_unredirected_header("Authorization", "Bearer secret")
-
-    def follow(url: str) -> urllib.request.Request:
-        request = redirects.redirect_request(asked, None, 302, "", Message(), url)
-        assert isinstance(request, urllib.request.Request)
-        return request
-
-    elsewhere = follow("https://cdn.example.org/a")
-    assert elsewhere.get_header("Authorization") is None
-    assert elsewhere.get_header("Range") == "bytes=5-"
-    assert follow("https://huggingface.co/b").get_header("Authorization") == "Bearer secret"
-    with pytest.raises(InputError, match="unprotected http://cdn.example.org/a"):
-        follow("http://cdn.example.org/a")
-    with pytest.raises(InputError, match="no address of the web"):
-        follow("ftp://cdn.example.org/a")
-
-
-def test_the_token_is_found_where_the_hub_keeps_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert hub_token() is None
-    (tmp_path / "huggingface").mkdir()
-    (tmp_path / "huggingface" / "token").write_text("kept\n")
-    assert hub_token() == "kept"
-    (tmp_path / "other").write_text("elsewhere")
-    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "other"))
-    assert hub_token() == "elsewhere"
-    monkeypatch.setenv("HF_TOKEN", "given")
-    assert hub_token() == "given"
 
 
 def test_two_processes_fetch_once(record: WeightRecord, host: Host, cache: Path) -> None:
