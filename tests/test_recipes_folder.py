@@ -150,7 +150,7 @@ def test_a_recipe_of_label_maps_is_counted_at_its_full_size(path: Path) -> None:
 @pytest.mark.parametrize("path", MAPS, ids=lambda path: path.stem)
 def test_a_recipe_of_label_maps_runs(path: Path, kind: str, tmp_path: Path) -> None:
     """Shortened, on few scans."""
-    short = ["train.epochs=1", "protocol.folds=2", "backbone.channels=[2,4]"]
+    short = ["train.epochs=1", "protocol.folds=2", "backbone.init_filters=8"]
     recipe = Recipe.read(path, short)
     labels = recipe.task.options["labels"]
     folder = tmp_path / "crops"
