@@ -12,7 +12,8 @@ from braintune.fitting.checkpoint import load_checkpoint
 from braintune.fitting.interrupt import StopRequest
 from braintune.fitting.training import FoldTrainer
 from braintune.imaging.store import PreparedStore
-from fitting.test_recalibration import FOLD, SHAPE, Bar, make_trainer, run
+from fitting.stopping import StoppingBar
+from fitting.test_recalibration import FOLD, SHAPE, make_trainer, run
 from imaging.test_store import scan
 
 TRAIN = {"epochs": 3, "batch_size": 3, "lr": 0.01}
@@ -71,7 +72,7 @@ def test_options_change_what_is_learnt(tmp_path: Path, name: str) -> None:
     assert not torch.equal(run(plain, stop), run(chosen, other))
 
 
-class Watcher(Bar):
+class Watcher(StoppingBar):
     """Keeps the weights of every step."""
 
     def __init__(self, trainer: FoldTrainer) -> None:

@@ -189,9 +189,19 @@ def demand_multiple(name: str, shape: tuple[int, int, int], of: int | tuple[int,
         steps = of if isinstance(of, int) else list(of)
         msg = (
             f"{name} needs a shape of multiples of {steps}, not {list(shape)}."
-            f" Set 'prepare: {{shape: {nearest}}}'."
+            f" {shape_remedy(nearest)}"
         )
         raise InputError(msg)
+
+
+def shape_remedy(shape: list[int]) -> str:
+    """How to give a network another shape.
+
+    Example:
+        >>> shape_remedy([64, 64, 64])
+        "Set 'prepare: {shape: [64, 64, 64]}', or 'task: {patch: ...}' where it sees patches."
+    """
+    return f"Set 'prepare: {{shape: {shape}}}', or 'task: {{patch: ...}}' where it sees patches."
 
 
 def demand_at_least(name: str, shape: tuple[int, int, int], smallest: int) -> None:

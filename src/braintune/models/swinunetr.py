@@ -20,6 +20,7 @@ from braintune.models.backbone import (
     BackboneOptions,
     InputShape,
     demand_multiple,
+    shape_remedy,
 )
 from braintune.models.decoder import DecoderBackbone, voxel_head
 
@@ -195,7 +196,7 @@ def _build(options: SwinUNETROptions, given: InputShape) -> Backbone:
     if max(given.shape) == _STRIDE:
         # The norm of the coarsest map would be over one voxel, which is always zero.
         msg = f"swinunetr needs at least {2 * _STRIDE} voxels along one axis."
-        raise InputError(f"{msg} Set 'prepare: {{shape: {[2 * _STRIDE] * 3}}}'.")
+        raise InputError(f"{msg} {shape_remedy([2 * _STRIDE] * 3)}")
     return SwinUNETR(options, given.channels)
 
 
