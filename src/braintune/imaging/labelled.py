@@ -13,13 +13,9 @@ import numpy.typing as npt
 
 from braintune.imaging.grid import (
     Grid,
-    center_of_mass,
     covering,
-    ras_grid,
     resample,
     resample_labels,
-    snapped,
-    world_center,
 )
 from braintune.imaging.intensity import MASKS, RULES
 from braintune.imaging.label_maps import Labels, LabelTable, read_label_map
@@ -28,6 +24,7 @@ from braintune.imaging.preparation import (
     FEWEST_BRAIN_VOXELS,
     PreparedScan,
     as_halves,
+    grid_of,
     refuse_unfit,
 )
 from braintune.recipe import PrepareRecipe
@@ -70,18 +67,13 @@ def prepare_whole(path: Path, recipe: PrepareRecipe) -> WholeScan:
     """
     volume = read_volume(path)
     refuse_unfit(volume, path)
-    mask = MASKS[recipe.brain]
-    if recipe.center == "brain":
-        center = center_of_mass(volume, mask(volume.data))
-    else:
-        center = world_center(volume)
-    inner = snapped(ras_grid(recipe.shape, recipe.spacing, center), volume)
+    inner = grid_of(volume, recipe)
     grid = covering(inner, volume)
     if np.prod(grid.shape, dtype=np.float64) > _MOST_VOXELS:
         msg = f"{path} would have {grid.shape} voxels of {recipe.spacing} mm. Check its header."
         raise ScanError("too large", msg)
     data = resample(volume, grid)
-    brain = mask(data)
+    brain = MASKS[recipe.brain](data)
     if brain.sum() < FEWEST_BRAIN_VOXELS:
         msg = f"{path} has fewer than {FEWEST_BRAIN_VOXELS} voxels that are not background."
         raise ScanError("outside the grid", msg)

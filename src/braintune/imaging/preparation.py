@@ -10,6 +10,7 @@ import numpy.typing as npt
 from braintune.errors import InputError
 from braintune.files import digest
 from braintune.imaging.grid import (
+    Grid,
     center_of_mass,
     ras_grid,
     resample,
@@ -65,14 +66,9 @@ def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
     """
     volume = read_volume(path)
     refuse_unfit(volume, path)
-    mask = MASKS[recipe.brain]
-    if recipe.center == "brain":
-        center = center_of_mass(volume, mask(volume.data))
-    else:
-        center = world_center(volume)
-    grid = snapped(ras_grid(recipe.shape, recipe.spacing, center), volume)
+    grid = grid_of(volume, recipe)
     data = resample(volume, grid)
-    brain = mask(data)
+    brain = MASKS[recipe.brain](data)
     if brain.sum() < FEWEST_BRAIN_VOXELS:
         msg = (
             f"{path} has no brain within {recipe.shape} voxels of {recipe.spacing} mm."
@@ -86,6 +82,15 @@ def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
         brain_ml=float(brain.sum()) * recipe.spacing**3 / 1000,
         voxels=hashlib.sha256(image.tobytes()).hexdigest(),
     )
+
+
+def grid_of(volume: Volume, recipe: PrepareRecipe) -> Grid:
+    """Where the prepared voxels of a scan lie."""
+    if recipe.center == "brain":
+        center = center_of_mass(volume, MASKS[recipe.brain](volume.data))
+    else:
+        center = world_center(volume)
+    return snapped(ras_grid(recipe.shape, recipe.spacing, center), volume)
 
 
 def as_halves(image: FloatArray, path: Path) -> npt.NDArray[np.float16]:

@@ -56,7 +56,7 @@ class SegmentationLearner(Learner):
         logits = self.logits(views.images[0])
         truth = self.table[views.labels.long()]
         losses = F.cross_entropy(logits, truth, reduction="none").flatten(1).mean(dim=1)
-        return losses + self._dice * soft_dice(logits.float(), truth, True, _SMOOTH)
+        return losses + self._dice * soft_dice(logits, truth, True, _SMOOTH)
 
 
 class Segmentation(Objective):
