@@ -8,11 +8,9 @@ _PRETRAINING = """
 ## Pre-training on generated scans
 
 {generated:,} scans were made from the label maps of 20 adults at 4 mm, with planted ages and
-sexes. A CNN (SFCN, {channels} channels, group norm) and a ViT (patches of {patch}³, width
-{width}, {depth} blocks) saw them {epochs} times in each of three ways: *supervised* (age, sex,
-volumes), *masked* and *contrastive* (by age). Then they learnt age and sex of real people,
-{cohort}, from a share of the training rows. {folds} folds test everybody once, with {seeds} seeds
-each. Each way took the best of its own three learning rates on validation rows. Intervals are
+sexes. {networks} saw them {epochs} times in each of three ways: *supervised* (age, sex, volumes),
+*masked* and *contrastive* (by age). Then it learnt about real people, {cohort}, from a share of the
+training rows. {folds} folds test everybody once, with {seeds} seeds each. Each way took the best of its own three learning rates on validation rows. Intervals are
 over subjects; p is of Nadeau and Bengio's corrected test over folds and seeds, with Holm's
 correction within a table.
 """
@@ -30,11 +28,9 @@ differences of the mean of both labels exclude zero after Holm's correction.
 
 def pretraining(result: dict[str, Any]) -> str:
     """The section on values of real people."""
-    cnn, vit = result["networks"]["cnn"], result["networks"]["vit"]
     text = _PRETRAINING.format(
         **{key: result[key] for key in ("generated", "epochs", "cohort", "folds", "seeds")},
-        channels="-".join(map(str, cnn["channels"])),
-        **{key: vit[key] for key in ("patch", "width", "depth")},
+        networks=" and ".join(map(_described, result["networks"].values())),
     )
     took = [f"{name} {seconds} s" for name, seconds in result["pre_training_seconds"].items()]
     lines = [text, f"Hardware: {hardware(result['environment'])}. On one core: {', '.join(took)}."]
@@ -52,6 +48,12 @@ def pretraining(result: dict[str, Any]) -> str:
         floors = [f"{name} {with_range(v)}" for name, v in result["baselines"][target].items()]
         lines.append(f"\nWithout images, from all rows: {'; '.join(floors)}.")
     return "\n".join(lines) + "\n"
+
+
+def _described(network: dict[str, Any]) -> str:
+    options = {key: value for key, value in network.items() if key != "name"}
+    listed = ", ".join(f"{key} {value}" for key, value in options.items())
+    return f"`{network['name']}` ({listed})"
 
 
 def _cell(one: dict[str, Any]) -> str:
