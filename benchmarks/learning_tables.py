@@ -10,9 +10,9 @@ _PRETRAINING = """
 {generated:,} scans were made from the label maps of 20 adults at 4 mm, with planted ages and
 sexes. {networks} saw them {epochs} times in each of three ways: *supervised* (age, sex, volumes),
 *masked* and *contrastive* (by age). Then it learnt about real people, {cohort}, from a share of the
-training rows. {folds} folds test everybody once, with {seeds} seeds each. Each way took the best of its own three learning rates on validation rows. Intervals are
-over subjects; p is of Nadeau and Bengio's corrected test over folds and seeds, with Holm's
-correction within a table.
+training rows. {folds} folds test everybody once, with {seeds} seeds each. Each way took the best of
+its own three learning rates on validation rows. Intervals are over subjects; p is of Nadeau and
+Bengio's corrected test over folds and seeds, with Holm's correction within a table.
 """
 _HIPPOCAMPUS = """
 ## Few labelled scans of the hippocampus
