@@ -28,6 +28,7 @@ ROOMS = [
     "pretraining_recipe",
     "recipe",
     "training_recipe",
+    "dwi_recipe",
     "section",
     "registry",
     "console",

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from braintune.dwi_recipe import DwiRecipe as DwiRecipe
 from braintune.errors import InputError
 from braintune.registry import parse
 from braintune.section import Section as Section
@@ -50,6 +51,7 @@ class ScansRecipe(Section):
     space: str | None = None
     session: str | list[str] | None = None
     acq: str | None = None
+    dir: str | None = None
     run: str | None = None
     path: str = "path"
 
@@ -66,6 +68,21 @@ class PrepareRecipe(Section):
     intensity: Literal["zscore", "minmax", "percentile", "none"] = "zscore"
     brain: Literal["nonzero", "foreground", "whole"] = "nonzero"
     center: Literal["grid", "brain"] = "grid"
+    dwi: DwiRecipe | None = None
+
+    @property
+    def channels(self) -> int:
+        """Channels of a prepared image: one, or one a map of a diffusion series."""
+        return 1 if self.dwi is None else len(self.dwi.maps)
+
+    @model_validator(mode="after")
+    def _diffusion_brings_its_mask(self) -> Self:
+        if self.dwi is not None and self.brain != "nonzero":
+            msg = (
+                f"leave 'brain: {self.brain}' out: with 'dwi:' the mask is made of the b = 0 image"
+            )
+            raise ValueError(msg)
+        return self
 
     @field_validator("shape")
     @classmethod
@@ -238,7 +255,7 @@ def change_preparation(
     Raises:
         InputError: If something is unknown.
     """
-    values = recipe.prepare.model_dump() if recipe else {}
+    values = recipe.prepare.model_dump(exclude_none=True) if recipe else {}
     for change in overrides:
         override(values, change.removeprefix("prepare."))
     scans = recipe.scans.model_dump(exclude_none=True) if recipe else {}

@@ -54,7 +54,8 @@ def fingerprint(recipe: PrepareRecipe) -> str:
     if recipe.like is not None:
         msg = "'prepare: {like: weights}' needs the weights of a recipe. Give one with --recipe."
         raise InputError(msg)
-    values = recipe.model_dump(mode="json", exclude={"like"})
+    # Parts that a preparation does without are left out, so that older stores stay what they are.
+    values = recipe.model_dump(mode="json", exclude={"like"}, exclude_none=True)
     return digest({"version": PREPARATION_VERSION, **values})
 
 
