@@ -29,6 +29,7 @@ ROOMS = [
     "recipe",
     "training_recipe",
     "dwi_recipe",
+    "heads_recipe",
     "section",
     "registry",
     "console",
