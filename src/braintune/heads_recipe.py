@@ -18,7 +18,7 @@ class HeadsRecipe(Section):
             ``"masks"``: beside the scans already. ``"hd-bet"``, ``"synthstrip"``, ``"freesurfer"``:
             programs that are installed. ``"none"``: the scans are skull-stripped already, so that
             what is not 0 is brain.
-        register: Degrees of freedom to the template: ``"rigid"`` 6, ``"similarity"`` 7,
+        registration: Degrees of freedom to the template: ``"rigid"`` 6, ``"similarity"`` 7,
             ``"affine-9"``, ``"affine-12"``; ``"none"`` if the scans are in MNI152 space already.
         template: The space; its brain comes with nilearn.
         skull: ``"strip"`` sets what is not brain to 0; ``"keep"`` keeps it.
@@ -27,7 +27,7 @@ class HeadsRecipe(Section):
 
     bias: Literal["n4", "none"] = "n4"
     brain: BrainSource = "template"
-    register: Registration = "affine-9"
+    registration: Registration = "affine-9"
     template: Literal["mni152"] = "mni152"
     skull: Literal["strip", "keep"] = "strip"
     deface: bool = False
@@ -41,39 +41,39 @@ PRESETS: dict[str, dict[str, Any]] = {
         "shape": (91, 109, 91),
         "intensity": "zscore",
         "brain": "whole",
-        "heads": {"register": "affine-9"},
+        "heads": {"registration": "affine-9"},
     },
     "mni-1mm": {
         "spacing": 1.0,
         "shape": (182, 218, 182),
         "intensity": "zscore",
-        "heads": {"register": "affine-9"},
+        "heads": {"registration": "affine-9"},
     },
     "sfcn": {
         "spacing": 1.0,
         "shape": (160, 192, 160),
         "intensity": "zscore",
-        "heads": {"register": "affine-12"},
+        "heads": {"registration": "affine-12"},
     },
     "fmcib": {
         "spacing": 2.0,
         "shape": (50, 50, 50),
         "center": "brain",
         "intensity": "percentile",
-        "heads": {"register": "affine-9"},
+        "heads": {"registration": "affine-9"},
     },
     "brainiac": {
         "spacing": 2.0,
         "shape": (96, 96, 96),
         "center": "brain",
         "intensity": "zscore",
-        "heads": {"register": "rigid"},
+        "heads": {"registration": "rigid"},
     },
     "ldm": {
         "spacing": 1.0,
         "shape": (160, 224, 160),
         "intensity": "percentile",
-        "heads": {"register": "rigid"},
+        "heads": {"registration": "rigid"},
     },
 }
 
