@@ -92,6 +92,12 @@ class PrepareRecipe(Section):
         if self.dwi is not None and self.brain != "nonzero":
             msg = f"leave 'brain: {self.brain}' out: 'dwi:' makes its mask of the b = 0 images"
             raise ValueError(msg)
+        if self.dwi is not None and self.heads is not None:
+            msg = "a scan is either a raw head ('heads:') or a diffusion series ('dwi:')"
+            raise ValueError(msg)
+        if self.dwi is not None and self.intensity in {"histogram", "white-peak"}:
+            msg = f"'intensity: {self.intensity}' is for T1w scans; maps take zscore or none"
+            raise ValueError(msg)
         return self
 
     @field_validator("shape")

@@ -62,9 +62,16 @@ def fingerprint(recipe: PrepareRecipe) -> str:
 def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
     """Reorient, resample, crop or pad, and scale the intensity of one scan.
 
+    With ``dwi:`` in the recipe the scan is a diffusion series, of which maps are made first.
+
     Raises:
         ScanError: If the file can't be read or holds nothing to learn from.
     """
+    if recipe.dwi is not None:
+        # It ends in what this file is about, and so imports it.
+        from braintune.imaging.dwi.preparing import prepare_dwi
+
+        return prepare_dwi(path, recipe)
     volume = read_volume(path)
     refuse_unfit(volume, path)
     grid = grid_of(volume, recipe)

@@ -11,6 +11,8 @@ from braintune.cohort.read import STORE_TABLE
 from braintune.cohort.tables import write_table_text
 from braintune.errors import InputError, counted, listing
 from braintune.files import explained, write_text
+from braintune.imaging.dwi.series import check_series
+from braintune.imaging.dwi.sidecars import find_files
 from braintune.imaging.nifti import ScanError, read_header
 from braintune.imaging.preparation import prepare_scan
 from braintune.imaging.store import PreparedStore
@@ -78,7 +80,7 @@ def fill_store(
     check_workers(workers)
     if (out / STORE_TABLE).exists() and cohort.source.resolve() == out.resolve():
         return _from_itself(cohort, out, recipe)
-    failed = {} if exclude_broken else _unreadable(cohort)
+    failed = {} if exclude_broken else _unreadable(cohort, recipe)
     refuse_failed(failed, kept=0)
     store = PreparedStore.create(out, recipe)
     todo = [row for row in _rows(cohort) if not _is_current(store, *row)]
@@ -128,7 +130,7 @@ def _is_current(store: PreparedStore, scan_id: str, path: str) -> bool:
     if scan_id not in store:
         return False
     try:
-        return store.facts(scan_id).source == file_state(path)
+        return store.facts(scan_id).source == _state(path, store.recipe)
     except InputError:
         return False
 
@@ -142,6 +144,13 @@ def file_state(path: str) -> str:
     return f"{Path(path).resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
+def _state(path: str, recipe: PrepareRecipe) -> str:
+    """The state of every file that a scan is prepared from."""
+    if recipe.dwi is None:
+        return file_state(path)
+    return " ".join(file_state(str(file)) for file in find_files(Path(path)).all)
+
+
 def _prepare_one(store: PreparedStore, row: tuple[str, str]) -> str | None:
     """Prepare one scan; what is wrong with the scan is returned, all else is raised."""
     scan_id, path = row
@@ -152,16 +161,19 @@ def _prepare_one(store: PreparedStore, row: tuple[str, str]) -> str | None:
     except MemoryError:
         return f"{path} does not fit into memory."
     with explained(store.path):
-        store.write(scan_id, prepared, file_state(path))
+        store.write(scan_id, prepared, _state(path, store.recipe))
     return None
 
 
-def _unreadable(cohort: Cohort) -> dict[str, str]:
-    """What the headers alone tell: cheap enough to look at all before anything is written."""
+def _unreadable(cohort: Cohort, recipe: PrepareRecipe) -> dict[str, str]:
+    """What headers and gradients tell: cheap enough to look at all before anything is written."""
     failed = {}
     for scan_id, path in _rows(cohort):
         try:
-            read_header(Path(path))
+            if recipe.dwi is None:
+                read_header(Path(path))
+            else:
+                check_series(Path(path), recipe.dwi)
         except ScanError as error:
             failed[scan_id] = str(error)
     return failed
