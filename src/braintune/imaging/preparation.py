@@ -62,7 +62,8 @@ def fingerprint(recipe: PrepareRecipe) -> str:
 def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
     """Reorient, resample, crop or pad, and scale the intensity of one scan.
 
-    With ``dwi:`` in the recipe the scan is a diffusion series, of which maps are made first.
+    With ``dwi:`` in the recipe the scan is a diffusion series, of which maps are made first; with
+    ``heads:`` it is a raw head, which is registered first.
 
     Raises:
         ScanError: If the file can't be read or holds nothing to learn from.
@@ -72,6 +73,10 @@ def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
         from braintune.imaging.dwi.preparing import prepare_dwi
 
         return prepare_dwi(path, recipe)
+    if recipe.heads is not None:
+        from braintune.imaging.head_scan import prepared_of, registered_head
+
+        return prepared_of(registered_head(path, recipe), recipe, path)
     volume = read_volume(path)
     refuse_unfit(volume, path)
     grid = grid_of(volume, recipe)

@@ -1,6 +1,6 @@
 """Preparing a cohort: all scans into the store, in parallel and resumable, none lost in silence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from braintune.errors import InputError, counted, listing
 from braintune.files import explained, write_text
 from braintune.imaging.dwi.series import check_series
 from braintune.imaging.dwi.sidecars import find_files
+from braintune.imaging.exclusions import note_exclusions
 from braintune.imaging.nifti import ScanError, read_header
 from braintune.imaging.preparation import prepare_scan
 from braintune.imaging.store import PreparedStore
@@ -43,6 +44,7 @@ def prepare(
     *,
     workers: int | None = None,
     exclude_broken: bool = False,
+    exclude_flagged: bool = False,
 ) -> Prepared:
     """Make a prepared store of a cohort, which is a cohort itself from then on.
 
@@ -52,11 +54,20 @@ def prepare(
         recipe: The preparation.
         workers: Processes, by default one a core.
         exclude_broken: Leave out scans that fail, with the reason, and go on.
+        exclude_flagged: Leave out raw heads that look wrong, with the reason.
 
     Raises:
-        InputError: If scans fail and are not to be left out, with every one of them and why.
+        InputError: If scans fail and are not to be left out, with every one of them and why, or if
+            scans are to be left out by flags that this preparation does not give.
     """
+    if exclude_flagged and recipe.heads is None:
+        msg = "Only raw heads are flagged. Leave --exclude-flagged out, or set 'heads:'."
+        raise InputError(msg)
     prepared = fill_store(cohort, out, recipe, workers=workers, exclude_broken=exclude_broken)
+    if exclude_flagged:
+        prepared = _without_flagged(prepared)
+    if out.is_dir() and len(prepared.cohort.exclusions) > 0:
+        note_exclusions(out, prepared.cohort.exclusions)
     if cohort.source.resolve() != out.resolve():
         # The store may be moved or read from elsewhere; its sources stay where they are.
         sources = prepared.cohort.table["path"].map(lambda path: str(Path(path).resolve()))
@@ -80,17 +91,46 @@ def fill_store(
     check_workers(workers)
     if (out / STORE_TABLE).exists() and cohort.source.resolve() == out.resolve():
         return _from_itself(cohort, out, recipe)
+    if recipe.heads is not None:
+        return _fill_with_heads(cohort, out, recipe, workers, exclude_broken)
     failed = {} if exclude_broken else _unreadable(cohort, recipe)
     refuse_failed(failed, kept=0)
     store = PreparedStore.create(out, recipe)
     todo = [row for row in _rows(cohort) if not _is_current(store, *row)]
     results = map_parallel("Preparing", partial(_prepare_one, store), todo, workers)
     failed = {scan_id: error for (scan_id, _), error in results if error}
+    return _filled(cohort, store, failed, len(todo) - len(failed), exclude_broken)
+
+
+def _filled(
+    cohort: Cohort, store: PreparedStore, failed: dict[str, str], made: int, exclude_broken: bool
+) -> Prepared:
+    """What filling a store gave, with the scans that failed left out if that is wanted."""
     if not exclude_broken:
         refuse_failed(failed, kept=len(cohort) - len(failed))
     kept = cohort.keep(~cohort.table["scan_id"].isin(failed), cohort.table["scan_id"].map(failed))
-    kept = with_facts(kept, store)
-    return Prepared(store, kept, made=len(todo) - len(failed))
+    return Prepared(store, with_facts(kept, store), made)
+
+
+def _fill_with_heads(
+    cohort: Cohort, out: Path, recipe: PrepareRecipe, workers: int | None, exclude_broken: bool
+) -> Prepared:
+    # It prepares scans as this file does, and so imports it.
+    from braintune.imaging.prepare_heads import fill_with_heads
+
+    store, failed, made = fill_with_heads(cohort, out, recipe, workers)
+    return _filled(cohort, store, failed, made, exclude_broken)
+
+
+def _without_flagged(prepared: Prepared) -> Prepared:
+    """Leave out what looks wrong beside the rest of the cohort."""
+    from braintune.imaging.quality.table import judge
+
+    cohort = prepared.cohort
+    judged = judge(prepared.store.path, cohort.scan_ids)
+    flagged = {scan.record.scan_id: f"flagged: {scan.reason}" for scan in judged if scan.flags}
+    ids = cohort.table["scan_id"]
+    return replace(prepared, cohort=cohort.keep(~ids.isin(flagged), ids.map(flagged)))
 
 
 def with_facts(cohort: Cohort, store: PreparedStore) -> Cohort:

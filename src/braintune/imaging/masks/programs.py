@@ -81,7 +81,7 @@ def find_program(name: str) -> Program:
     if shutil.which(program.command[0]) is None:
         msg = (
             f"'heads: {{brain: {name}}}' needs the program {program.command[0]}, which is not on"
-            f" the PATH. To have it: {program.install}. Or set 'brain: template', which needs nothing."
+            f" the PATH. To have it: {program.install}. 'brain: template' needs nothing."
         )
         raise InputError(msg)
     return program
