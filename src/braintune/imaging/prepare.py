@@ -16,6 +16,7 @@ from braintune.imaging.dwi.sidecars import find_files
 from braintune.imaging.exclusions import note_exclusions
 from braintune.imaging.nifti import ScanError, read_header
 from braintune.imaging.preparation import prepare_scan
+from braintune.imaging.quality.table import without_flagged
 from braintune.imaging.store import PreparedStore
 from braintune.parallel import check_workers, map_parallel
 from braintune.recipe import PrepareRecipe
@@ -64,16 +65,26 @@ def prepare(
         msg = "Only raw heads are flagged. Leave --exclude-flagged out, or set 'heads:'."
         raise InputError(msg)
     prepared = fill_store(cohort, out, recipe, workers=workers, exclude_broken=exclude_broken)
+    if cohort.source.resolve() == out.resolve():
+        return prepared
+    return finish(prepared, exclude_flagged=exclude_flagged)
+
+
+def finish(prepared: Prepared, *, exclude_flagged: bool = False) -> Prepared:
+    """Write who is in a store, and into its ledger who was left out and why.
+
+    Args:
+        prepared: A store and the scans of a cohort that are in it.
+        exclude_flagged: Leave out raw heads that look wrong, with the reason.
+    """
+    store, cohort = prepared.store, with_facts(prepared.cohort, prepared.store)
     if exclude_flagged:
-        prepared = _without_flagged(prepared)
-    if out.is_dir() and len(prepared.cohort.exclusions) > 0:
-        note_exclusions(out, prepared.cohort.exclusions)
-    if cohort.source.resolve() != out.resolve():
-        # The store may be moved or read from elsewhere; its sources stay where they are.
-        sources = prepared.cohort.table["path"].map(lambda path: str(Path(path).resolve()))
-        table = prepared.cohort.table.assign(path=sources)
-        write_text(out / STORE_TABLE, write_table_text(table))
-    return prepared
+        cohort = without_flagged(cohort, store.path)
+    note_exclusions(store.path, cohort.exclusions)
+    # The store may be moved or read from elsewhere; its sources stay where they are.
+    sources = cohort.table["path"].map(lambda path: str(Path(path).resolve()))
+    write_text(store.path / STORE_TABLE, write_table_text(cohort.table.assign(path=sources)))
+    return replace(prepared, cohort=cohort)
 
 
 def fill_store(
@@ -120,17 +131,6 @@ def _fill_with_heads(
 
     store, failed, made = fill_with_heads(cohort, out, recipe, workers)
     return _filled(cohort, store, failed, made, exclude_broken)
-
-
-def _without_flagged(prepared: Prepared) -> Prepared:
-    """Leave out what looks wrong beside the rest of the cohort."""
-    from braintune.imaging.quality.table import judge
-
-    cohort = prepared.cohort
-    judged = judge(prepared.store.path, cohort.scan_ids)
-    flagged = {scan.record.scan_id: f"flagged: {scan.reason}" for scan in judged if scan.flags}
-    ids = cohort.table["scan_id"]
-    return replace(prepared, cohort=cohort.keep(~ids.isin(flagged), ids.map(flagged)))
 
 
 def with_facts(cohort: Cohort, store: PreparedStore) -> Cohort:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from braintune.cohort.cohort import Cohort
 from braintune.cohort.tables import write_table_text
 from braintune.files import write_json, write_text
 from braintune.imaging.quality.limits import FAR, FEWEST_SCANS, LIMITS, Flag, flag_cohort
@@ -48,6 +49,19 @@ def judge(out: Path, scan_ids: Sequence[str]) -> list[Judged]:
         # The pipeline's doubts are of the same measures; what is flagged here is not said twice.
         flags[record.scan_id] = tuple(own or doubts)
     return [Judged(record, flags.get(record.scan_id, ())) for record in records]
+
+
+def without_flagged(cohort: Cohort, out: Path) -> Cohort:
+    """A cohort without the scans that look wrong beside the others, each with its reason.
+
+    Args:
+        cohort: Scans that are in a store.
+        out: The store's folder.
+    """
+    judged = judge(out, cohort.scan_ids)
+    flagged = {scan.record.scan_id: f"flagged: {scan.reason}" for scan in judged if scan.flags}
+    ids = cohort.table["scan_id"]
+    return cohort.keep(~ids.isin(flagged), ids.map(flagged))
 
 
 def write_quality_table(out: Path, judged: Sequence[Judged]) -> None:
