@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, model_validator
 
+from braintune.heads_recipe import Registration
 from braintune.section import Section
 
 MapName = Literal["fa", "md", "ad", "rd"]
@@ -24,6 +25,8 @@ class DwiRecipe(Section):
         shell_tolerance: b-values that follow each other within this distance are one shell.
         gradients: ``"check"`` refuses series whose fibres hang together clearly better with other
             signs or another order of the bvec's axes; ``"trust"`` takes the bvec as it is.
+        registration: Degrees of freedom to the MNI152 template; ``"none"`` leaves the brain where
+            it is.
     """
 
     maps: tuple[MapName, ...] = Field(("fa", "md"), min_length=1)
@@ -32,6 +35,7 @@ class DwiRecipe(Section):
     b0_threshold: NonNegativeFloat = 50.0
     shell_tolerance: PositiveFloat = 100.0
     gradients: Literal["check", "trust"] = "check"
+    registration: Registration = "affine-9"
 
     @field_validator("maps")
     @classmethod

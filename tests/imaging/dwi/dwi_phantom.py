@@ -103,6 +103,7 @@ def write(
     orientation: str = "RAS",
     turn: np.ndarray | None = None,
     rows: Any = None,
+    spacing: float = SPACING,
 ) -> Path:
     """Write a phantom as a BIDS series in any orientation.
 
@@ -112,6 +113,7 @@ def write(
         orientation: Where its array axes point to.
         turn: A rotation of the whole world, of shape (3, 3).
         rows: Changes the bvec's table, of shape (3, volumes), before it is written.
+        spacing: Of the phantom's voxels, in millimetres.
     """
     affine = planted.affine.copy()
     turn = np.eye(3) if turn is None else turn
@@ -125,7 +127,7 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(image, path)
     # FSL's words: along the array axes, and x the other way if the determinant is positive.
-    axes = image.affine[:3, :3] / SPACING
+    axes = image.affine[:3, :3] / spacing
     table = axes.T @ turn @ planted.directions.T
     if np.linalg.det(axes) > 0:
         table[0] = -table[0]

@@ -17,11 +17,15 @@ from imaging.dwi.dwi_phantom import phantom, write
 TRUSTED = DwiRecipe(gradients="trust")
 
 
-def index_of(path: Path) -> np.ndarray:
+def fitted(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Anisotropy, principal directions in the file's frame, mask and affine."""
     series = read_dwi(path, DwiRecipe())
     tensors = fit_tensors(series.data, series.gradients, series.mask, 50)
-    fa = MAPS["fa"](tensors.values)
-    return coherence(fa, tensors.principal, series.mask, series.affine)
+    return MAPS["fa"](tensors.values), tensors.principal, series.mask, series.affine
+
+
+def index_of(path: Path) -> np.ndarray:
+    return coherence(*fitted(path))
 
 
 def mends(mending: AxisChange, change: AxisChange) -> bool:
@@ -46,16 +50,14 @@ def test_right_gradients_are_accepted(tmp_path: Path, orientation: str) -> None:
     assert better_change(index) is None
 
 
-@pytest.mark.parametrize("orientation", ["RAS", "LIP"])
-def test_wrong_gradients_are_found_and_the_change_mends_them(
-    tmp_path: Path, orientation: str
-) -> None:
+def test_wrong_gradients_are_found_and_the_change_mends_them(tmp_path: Path) -> None:
     """Of the 23 wrong tables, those that the phantom's near-symmetry hides may pass, no others."""
-    planted, path = phantom(noise=3), tmp_path / "sub-1_dwi.nii.gz"
+    path = write(phantom(noise=3), tmp_path / "sub-1_dwi.nii.gz", orientation="LIP")
+    fa, principal, mask, affine = fitted(path)
     found = 0
     for change in axis_changes()[1:]:
-        write(planted, path, orientation=orientation, rows=lambda rows, c=change: c.matrix @ rows)
-        mending = better_change(index_of(path))
+        # A tensor of turned gradients is the turned tensor.
+        mending = better_change(coherence(fa, principal @ change.matrix.T, mask, affine))
         if mending is not None:
             found += 1
             assert mends(mending, change)

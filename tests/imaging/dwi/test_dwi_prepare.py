@@ -27,10 +27,15 @@ NATIVE = PrepareRecipe.model_validate(
         "spacing": SPACING,
         "shape": [24, 26, 22],
         "intensity": "none",
-        "dwi": {"maps": ["fa", "md", "ad", "rd"]},
+        "dwi": {"maps": ["fa", "md", "ad", "rd"], "registration": "none"},
     }
 )
-SMALL = {"spacing": 5.0, "shape": [16, 16, 16], "intensity": "none", "dwi": {"maps": ["fa", "md"]}}
+SMALL = {
+    "spacing": 5.0,
+    "shape": [16, 16, 16],
+    "intensity": "none",
+    "dwi": {"maps": ["fa", "md"], "registration": "none"},
+}
 
 
 @pytest.fixture(scope="session")
@@ -132,7 +137,8 @@ def test_the_command_prepares_series_and_goes_on(
     braintune: Command, cohort_copy: Path, tmp_path: Path
 ) -> None:
     arguments = [cohort_copy, tmp_path / "store", "--filter", "suffix=dwi", "--workers", "1"]
-    for setting in ("dwi.maps=[fa,md]", "spacing=5", "shape=[16,16,16]", "intensity=none"):
+    settings = ["dwi.maps=[fa,md]", "dwi.registration=none", "spacing=5", "shape=[16,16,16]"]
+    for setting in (*settings, "intensity=none"):
         arguments += ["--set", setting]
     outcome = braintune("prepare", *arguments, "--json")
     assert outcome.status == 0, outcome.err

@@ -18,8 +18,8 @@ class TensorMaps:
     """Maps of one series.
 
     Attributes:
-        maps: By name, each of shape (x, y, z), 0 outside the brain: ``fa``; ``md``, ``ad`` and
-            ``rd`` in 10⁻³ mm²/s.
+        maps: All of them by name, each of shape (x, y, z), 0 outside the brain: ``fa``; ``md``,
+            ``ad`` and ``rd`` in 10⁻³ mm²/s.
         unweighted: The mean b = 0 image, of shape (x, y, z).
         mask: The brain, of shape (x, y, z).
         affine: From voxel indices to world millimetres, of shape (4, 4).
@@ -32,7 +32,7 @@ class TensorMaps:
 
 
 def tensor_maps(path: Path, recipe: DwiRecipe) -> TensorMaps:
-    """Read a series, fit its tensors and draw the recipe's maps.
+    """Read a series, fit its tensors and draw their maps.
 
     Raises:
         ScanError: If the series can't be used, or if its gradients' axes are in the wrong order.
@@ -42,8 +42,7 @@ def tensor_maps(path: Path, recipe: DwiRecipe) -> TensorMaps:
     tensors = fit_tensors(series.data, series.gradients, series.mask, recipe.b0_threshold)
     if recipe.gradients == "check":
         _check_axes(series, tensors)
-    names: tuple[str, ...] = recipe.maps
-    maps = {name: _filled(MAPS[name](tensors.values), series.mask) for name in names}
+    maps = {name: _filled(draw(tensors.values), series.mask) for name, draw in MAPS.items()}
     return TensorMaps(maps, series.unweighted, series.mask, series.affine)
 
 

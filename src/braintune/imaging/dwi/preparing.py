@@ -1,11 +1,13 @@
 """One diffusion series as a network sees it: a channel a map, on the recipe's grid."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from braintune.imaging.dwi.maps import TensorMaps, tensor_maps
+from braintune.imaging.dwi.registration import to_template
 from braintune.imaging.grid import (
     Grid,
     center_of_mass,
@@ -14,6 +16,7 @@ from braintune.imaging.grid import (
     snapped,
     world_center,
 )
+from braintune.imaging.heads.template import MIDDLE
 from braintune.imaging.intensity import RULES, Mask
 from braintune.imaging.nifti import FloatArray, ScanError, Volume
 from braintune.imaging.preparation import FEWEST_BRAIN_VOXELS, PreparedScan, as_halves
@@ -29,6 +32,8 @@ def prepare_dwi(path: Path, recipe: PrepareRecipe) -> PreparedScan:
     """
     assert recipe.dwi is not None
     found = tensor_maps(path, recipe.dwi)
+    moved = to_template(found, recipe.dwi.registration, path)
+    found = replace(found, affine=np.asarray(moved @ found.affine))
     grid = _grid(found, recipe)
     share = resample(Volume(found.mask.astype(np.float32), found.affine), grid)
     brain = share > 0.5
@@ -50,6 +55,10 @@ def prepare_dwi(path: Path, recipe: PrepareRecipe) -> PreparedScan:
 
 
 def _grid(found: TensorMaps, recipe: PrepareRecipe) -> Grid:
+    """Where the prepared voxels lie: in the template's box, or where the brain lies."""
+    assert recipe.dwi is not None
+    if recipe.dwi.registration != "none" and recipe.center == "grid":
+        return ras_grid(recipe.shape, recipe.spacing, np.array(MIDDLE))
     volume = Volume(found.unweighted, found.affine)
     at_brain = recipe.center == "brain"
     center = center_of_mass(volume, found.mask) if at_brain else world_center(volume)
