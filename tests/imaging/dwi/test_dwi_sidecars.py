@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from braintune.imaging.dwi.sidecars import find_files
+from braintune.imaging.inspect import inspect_scan
 from braintune.imaging.nifti import ScanError
+from imaging.dwi.dwi_phantom import phantom, write
 
 
 def make(root: Path, *names: str) -> None:
@@ -73,3 +75,14 @@ def test_qsiprep_outputs_come_with_their_mask(tmp_path: Path) -> None:
     make(folder, f"{stem}brain_mask.nii.gz", "sub-01_ses-1_space-MNI_desc-brain_mask.nii.gz")
     found = find_files(folder / f"{stem}preproc_dwi.nii.gz")
     assert found.mask == folder / f"{stem}brain_mask.nii.gz"
+
+
+def test_the_audit_looks_at_series_and_their_gradients(tmp_path: Path) -> None:
+    path = write(phantom(((1000.0, 7),)), tmp_path / "sub-1_dwi.nii.gz")
+    report = inspect_scan(path)
+    assert report.problems == ()
+    assert report.shape == (24, 26, 22, 9)
+    (tmp_path / "sub-1_dwi.bval").write_text("0 1000")
+    (problem,) = inspect_scan(path).problems
+    assert problem.what == "gradients"
+    assert "is of 2 volumes" in problem.remedy
