@@ -28,6 +28,8 @@ ROOMS = [
     "pretraining_recipe",
     "recipe",
     "training_recipe",
+    "dwi_recipe",
+    "heads_recipe",
     "section",
     "registry",
     "console",

@@ -8,6 +8,8 @@ from typing import Any
 
 from braintune.errors import InputError
 
+# Libraries that import torchvision, which takes seconds that others need not wait for.
+_OVER_TORCHVISION = {"timm", "transformers"}
 # Kept alive, or the operators are forgotten.
 _declared: list[Any] = []
 
@@ -31,7 +33,8 @@ def import_extra(module: str, extra: str) -> ModuleType:
     library = module.partition(".")[0]
     if find_spec(library) is None:
         raise InputError(f"This needs {library}: pip install 'braintune[{extra}]'.")
-    make_torchvision_importable()
+    if library in _OVER_TORCHVISION:
+        make_torchvision_importable()
     return importlib.import_module(module)
 
 

@@ -178,6 +178,9 @@ class PretrainRecipe(RecipeFile):
         if generated and self.scans_per_epoch is None:
             msg = f"set scans_per_epoch: {generated[0]} makes scans without end"
             raise ValueError(msg)
+        if self.prepare.dwi is not None:
+            msg = "pre-training takes scans of one channel; leave prepare.dwi out"
+            raise ValueError(msg)
         return self
 
     @classmethod

@@ -19,7 +19,10 @@ from pydantic import (
     model_validator,
 )
 
+from braintune.dwi_recipe import DwiRecipe as DwiRecipe
 from braintune.errors import InputError
+from braintune.heads_recipe import HeadsRecipe as HeadsRecipe
+from braintune.heads_recipe import with_preset
 from braintune.registry import parse
 from braintune.section import Section as Section
 from braintune.training_recipe import TrainRecipe as TrainRecipe
@@ -50,22 +53,52 @@ class ScansRecipe(Section):
     space: str | None = None
     session: str | list[str] | None = None
     acq: str | None = None
+    dir: str | None = None
     run: str | None = None
     path: str = "path"
+
+
+IntensityRule = Literal["zscore", "minmax", "percentile", "histogram", "white-peak", "none"]
 
 
 class PrepareRecipe(Section):
     """How a scan becomes an array (see `braintune.imaging.preparation`).
 
-    With ``like: weights``, what is not set here is as the backbone's weights were prepared.
+    With ``like: weights``, what is not set here is as the backbone's weights were prepared. With
+    ``preset: <name>``, it is as `braintune.heads_recipe` says.
     """
 
     like: Literal["weights"] | None = None
     spacing: PositiveFloat = 2.0
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (80, 96, 80)
-    intensity: Literal["zscore", "minmax", "percentile", "none"] = "zscore"
+    intensity: IntensityRule = "zscore"
     brain: Literal["nonzero", "foreground", "whole"] = "nonzero"
     center: Literal["grid", "brain"] = "grid"
+    heads: HeadsRecipe | None = None
+    dwi: DwiRecipe | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_preset(cls, values: Any) -> Any:
+        return with_preset(values)
+
+    @property
+    def channels(self) -> int:
+        """Channels of a prepared image: one, or one a map of a diffusion series."""
+        return 1 if self.dwi is None else len(self.dwi.maps)
+
+    @model_validator(mode="after")
+    def _diffusion_brings_its_mask(self) -> Self:
+        if self.dwi is not None and self.brain != "nonzero":
+            msg = f"leave 'brain: {self.brain}' out: 'dwi:' makes its mask of the b = 0 images"
+            raise ValueError(msg)
+        if self.dwi is not None and self.heads is not None:
+            msg = "a scan is either a raw head ('heads:') or a diffusion series ('dwi:')"
+            raise ValueError(msg)
+        if self.dwi is not None and self.intensity in {"histogram", "white-peak"}:
+            msg = f"'intensity: {self.intensity}' is for T1w scans; maps take zscore or none"
+            raise ValueError(msg)
+        return self
 
     @field_validator("shape")
     @classmethod
@@ -238,7 +271,9 @@ def change_preparation(
     Raises:
         InputError: If something is unknown.
     """
-    values = recipe.prepare.model_dump() if recipe else {}
+    values = recipe.prepare.model_dump(exclude_none=True) if recipe else {}
+    if any(change.removeprefix("prepare.").startswith("preset=") for change in overrides):
+        values = {}  # a preset stands for the whole preparation
     for change in overrides:
         override(values, change.removeprefix("prepare."))
     scans = recipe.scans.model_dump(exclude_none=True) if recipe else {}

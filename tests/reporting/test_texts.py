@@ -11,6 +11,7 @@ from braintune.imaging.prepare import prepare
 from braintune.recipe import PrepareRecipe
 from braintune.reporting.contact_sheet import MOST, write_contact_sheet
 from braintune.reporting.findings import against_baselines, chance
+from braintune.reporting.methods_preparation import preparation_sentences
 from braintune.reporting.numbers import p_value, with_interval
 from braintune.reporting.participants import demographics, flow
 
@@ -92,3 +93,14 @@ def test_a_contact_sheet_shows_scans_spread_over_the_cohort(
     picture = np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("L"))
     bands = np.array_split(picture, 8)
     assert all(band.max() > 150 and band.mean() > 10 for band in bands)
+
+
+def test_the_methods_say_how_diffusion_series_were_prepared() -> None:
+    text = preparation_sentences(PrepareRecipe.model_validate({"dwi": {"maps": ["fa", "rd"]}}))
+    assert "b = 0 and all shells up to b = 1500 s/mm² by weighted least squares" in text
+    assert "fractional anisotropy and radial diffusivity were brought to MNI152 space" in text
+    assert "9 degrees of freedom" in text
+    values = {"shells": [1000, 2000], "registration": "none"}
+    text = preparation_sentences(PrepareRecipe.model_validate({"dwi": values, "intensity": "none"}))
+    assert "the shells of b = 1000, 2000 s/mm²" in text
+    assert "RAS orientation, 2 mm and 80 × 96 × 80 voxels, their values left as they were" in text

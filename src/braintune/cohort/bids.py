@@ -88,7 +88,7 @@ def _passes(entities: dict[str, str], scans: ScansRecipe) -> bool:
     if sessions and entities.get("ses") not in [s.removeprefix("ses-") for s in sessions]:
         return False
     exact = {"suffix": scans.suffix, "desc": scans.desc, "space": scans.space}
-    exact |= {"acq": scans.acq, "run": scans.run}
+    exact |= {"acq": scans.acq, "dir": scans.dir, "run": scans.run}
     return all(value is None or entities.get(key) == value for key, value in exact.items())
 
 

@@ -18,10 +18,12 @@ from braintune.commands.options import (
 )
 
 NAME = "prepare"
-HELP = """Turn scans into a prepared store, with a contact sheet to look at.
+HELP = """Turn scans into a prepared store, with pictures to look at.
 
-Takes scans that are in one space already. What is in the store is not done again, so the same
-command goes on after an interruption.
+Takes scans that are in one space already, or raw heads (--preset mni-2mm), whose brains are found
+and brought to MNI152 space; each is measured, and quality.html shows what looks wrong. What is in
+the store is not done again, so the same command goes on after an interruption, and may be given on
+several machines at once.
 
 Example: braintune prepare cohort store --set spacing=2 --set shape=[80,96,80]
 """
@@ -33,39 +35,46 @@ def run(
     recipe: Annotated[
         Path | None, typer.Option(help="Take 'prepare:' and 'scans:' of this recipe.")
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A preparation of raw heads by its name, such as mni-2mm.")
+    ] = None,
     overrides: Overrides = None,
     filters: Filters = None,
+    masks: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of fMRIPrep, CAT12 or FreeSurfer with brain masks. Repeatable."),
+    ] = None,
     exclude: Excluded = None,
     exclude_broken: ExcludeBroken = False,
+    exclude_flagged: Annotated[
+        bool, typer.Option(help="Leave out raw heads that look wrong, and name them.")
+    ] = False,
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Prepare a cohort."""
     from braintune.cohort.read import parse_filters, read_cohort
     from braintune.fitting.starting import settle
-    from braintune.imaging.prepare import exclusions_text, prepare
+    from braintune.imaging.masks.found import with_masks
     from braintune.recipe import Recipe, change_preparation
-    from braintune.reporting.contact_sheet import write_contact_sheet
+    from braintune.reporting.preparation_report import prepare_and_look
+    from braintune.reporting.preparation_text import preparation_document, preparation_text
 
     chosen = settle(Recipe.read(recipe)) if recipe is not None else None
-    scans, preparation = change_preparation(chosen, overrides or [], parse_filters(filters or []))
+    changes = [*([f"preset={preset}"] if preset else []), *(overrides or [])]
+    if masks:
+        changes.append("heads.brain=masks")
+    scans, preparation = change_preparation(chosen, changes, parse_filters(filters or []))
     subjects = read_cohort(cohort, scans).exclude(exclude or [], "excluded by --exclude")
-    prepared = prepare(subjects, out, preparation, workers=workers, exclude_broken=exclude_broken)
-    sheet = out / "contact_sheet.png"
-    write_contact_sheet(sheet, prepared.store, prepared.cohort.scan_ids)
-    left_out = prepared.cohort.exclusions
+    looked = prepare_and_look(
+        with_masks(subjects, masks) if masks else subjects,
+        out,
+        preparation,
+        workers=workers,
+        exclude_broken=exclude_broken,
+        exclude_flagged=exclude_flagged,
+    )
     if as_json:
-        print_json(
-            {
-                "out": str(out),
-                "fingerprint": prepared.store.fingerprint,
-                "scans": len(prepared.cohort),
-                "made": prepared.made,
-                "contact_sheet": str(sheet),
-                "excluded": [{"id": item.id, "reason": item.reason} for item in left_out],
-            }
-        )
-        return
-    print_line(f"{len(prepared.cohort)} scans in {out}, {prepared.made} of them new. See {sheet}.")
-    if left_out:
-        print_line(f"Left out:\n{exclusions_text(left_out)}")
+        print_json(preparation_document(looked))
+    else:
+        print_line(preparation_text(looked))

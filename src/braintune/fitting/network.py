@@ -88,7 +88,7 @@ class MapNetwork(Network):
 
 def input_shape(recipe: Recipe) -> InputShape:
     """What a recipe's preparation gives its network."""
-    return InputShape(1, make_any_task(recipe.task).input_shape(recipe))
+    return InputShape(recipe.prepare.channels, make_any_task(recipe.task).input_shape(recipe))
 
 
 def make_network(recipe: Recipe, task: AnyTask) -> Network:

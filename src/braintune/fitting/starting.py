@@ -115,7 +115,10 @@ def _prepare_like(prepare: PrepareRecipe, record: WeightRecord | None) -> Prepar
         msg = f"'prepare: {{like: weights}}' needs weights with a known preparation. {name}."
         raise InputError(msg)
     own = {key: getattr(prepare, key) for key in prepare.model_fields_set if key != "like"}
-    return PrepareRecipe.model_validate({**record.prepare.values(), **own})
+    theirs = record.prepare.values()
+    if prepare.dwi is not None:
+        theirs.pop("brain", None)  # a diffusion series brings its own mask
+    return PrepareRecipe.model_validate({**theirs, **own})
 
 
 def preparation_differences(prepare: PrepareRecipe, record: WeightRecord) -> tuple[str, ...]:

@@ -8,7 +8,18 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from braintune.imaging.nifti import Affine, ScanError, Volume, read_header, read_volume, spacing_of
+from braintune.dwi_recipe import DwiRecipe
+from braintune.imaging.dwi.gradients import read_gradients
+from braintune.imaging.dwi.sidecars import find_files
+from braintune.imaging.nifti import (
+    Affine,
+    ScanError,
+    Volume,
+    read_header,
+    read_series,
+    read_volume,
+    spacing_of,
+)
 
 _SMALLEST_MM, _LARGEST_MM = 0.2, 6.0
 _LARGEST_RATIO = 6.0
@@ -49,6 +60,7 @@ REMEDIES = {
     "too large": "check the header",
     "4D": "take one 3D volume, or the mean",
     "not 3D": "take one 3D volume",
+    "not 4D": "a diffusion series has several volumes; choose another suffix",
     "affine": "convert it again from the source",
     "NaN": "run the step that made it again",
     "constant": "run the step that made it again; nothing is in it",
@@ -63,11 +75,13 @@ def inspect_scan(path: Path) -> ScanReport:
     except ScanError as error:
         return ScanReport((_problem(error, where),))
     problems = [Problem(what, where, remedy) for what, remedy in _header_problems(header)]
+    is_series = path.name.split(".")[0].endswith("_dwi")
     try:
-        volume = read_volume(path)
+        volume = read_series(path) if is_series else read_volume(path)
     except ScanError as error:
         return ScanReport((*problems, _problem(error, where)))
     problems += [Problem(what, where, REMEDIES[what]) for what in _voxel_problems(volume)]
+    problems += _gradient_problems(path, volume) if is_series else []
     return ScanReport(
         problems=tuple(problems),
         spacing=tuple(round(float(size), 3) for size in spacing_of(volume.affine)),
@@ -139,6 +153,15 @@ def _voxel_problems(volume: Volume) -> list[str]:
     if values.size == 0 or values.min() == values.max():
         found.append("constant")
     return found
+
+
+def _gradient_problems(path: Path, series: Volume) -> list[Problem]:
+    """What is wrong with the gradients of a diffusion series."""
+    try:
+        read_gradients(find_files(path), series.data.shape[3], DwiRecipe().b0_threshold)
+    except ScanError as error:
+        return [Problem("gradients", str(path), str(error))]
+    return []
 
 
 def _hash(volume: Volume) -> str:

@@ -173,6 +173,8 @@ def _shape(header: Any, path: Path, axes: int) -> tuple[int, ...]:
     shape += (1,) * (axes - len(shape) if len(shape) >= 3 else 0)
     if len(shape) != axes:
         msg = f"{path} is {len(shape)}D, of shape {shape}. Take one {axes}D volume of it first."
+        if len(shape) == 4:
+            msg += " A diffusion series needs 'prepare: {dwi: {maps: [fa, md]}}'."
         raise ScanError("4D" if len(shape) == 4 else f"not {axes}D", msg)
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":

@@ -54,16 +54,29 @@ def fingerprint(recipe: PrepareRecipe) -> str:
     if recipe.like is not None:
         msg = "'prepare: {like: weights}' needs the weights of a recipe. Give one with --recipe."
         raise InputError(msg)
-    values = recipe.model_dump(mode="json", exclude={"like"})
+    # Parts that a preparation does without are left out, so that older stores stay what they are.
+    values = recipe.model_dump(mode="json", exclude={"like"}, exclude_none=True)
     return digest({"version": PREPARATION_VERSION, **values})
 
 
 def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
     """Reorient, resample, crop or pad, and scale the intensity of one scan.
 
+    With ``dwi:`` in the recipe the scan is a diffusion series, of which maps are made first; with
+    ``heads:`` it is a raw head, which is registered first.
+
     Raises:
         ScanError: If the file can't be read or holds nothing to learn from.
     """
+    if recipe.dwi is not None:
+        # It ends in what this file is about, and so imports it.
+        from braintune.imaging.dwi.preparing import prepare_dwi
+
+        return prepare_dwi(path, recipe)
+    if recipe.heads is not None:
+        from braintune.imaging.head_scan import prepared_of, registered_head
+
+        return prepared_of(registered_head(path, recipe), recipe, path)
     volume = read_volume(path)
     refuse_unfit(volume, path)
     grid = grid_of(volume, recipe)

@@ -72,7 +72,7 @@ class PreparedStore:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Shape of every image: (channels, x, y, z)."""
-        return (1, *self.recipe.shape)
+        return (self.recipe.channels, *self.recipe.shape)
 
     @classmethod
     def open(cls, path: Path) -> Self:

@@ -5,6 +5,7 @@ from typing import Any
 from braintune._version import __version__
 from braintune.evaluation.splits import validation_hands
 from braintune.recipe import CrossValidation, HoldOut, Recipe, TrainRecipe
+from braintune.reporting.methods_preparation import preparation_sentences
 from braintune.tasks.segmentation import Segmentation
 from braintune.tasks.task import AnyTask, Task
 
@@ -26,14 +27,7 @@ def methods_text(
         task: Its task.
         weights: What it started from, or None for random weights.
     """
-    prepare, train = recipe.prepare, recipe.train
-    shape = " × ".join(str(n) for n in prepare.shape)
-    rule = {
-        "zscore": "z-scored within the brain",
-        "minmax": "scaled to the range of the brain",
-        "percentile": "scaled to the 1st and 99th percentile of the brain",
-        "none": "left as they were",
-    }[prepare.intensity]
+    train = recipe.train
     start = _start(weights)
     kept = {"best": "the epoch with the lowest validation loss", "last": "the last epoch"}[
         train.keep
@@ -44,9 +38,8 @@ def methods_text(
         else f"the backbone was adapted with {recipe.adapter.name}"
     )
     return (
-        f"Scans were brought to RAS orientation, {prepare.spacing:g} mm and {shape} voxels, with"
-        f" intensities {rule}. A {recipe.backbone.name} network was trained {start};"
-        f" {adapted}. It was optimised with {_OPTIMISERS[train.optimiser]} (learning rate"
+        f"{preparation_sentences(recipe.prepare)} A {recipe.backbone.name} network was trained"
+        f" {start}; {adapted}. It was optimised with {_OPTIMISERS[train.optimiser]} (learning rate"
         f" {train.lr:g}, weight decay {train.weight_decay:g}, batches of"
         f" {train.batch_size * train.accumulate},"
         f" {train.schedule} schedule after a warm-up over {100 * train.warmup:g} % of the steps)"

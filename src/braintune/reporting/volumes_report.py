@@ -1,7 +1,5 @@
 """The group page of volumes, made from what `braintune volumes` wrote."""
 
-import base64
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +13,13 @@ from braintune.files import read_json, write_text
 from braintune.reporting.figures import ACCENT, MAIN, drawn
 from braintune.reporting.numbers import rounded
 from braintune.reporting.pages import embedded, fill
+from braintune.reporting.sorting import sorting_script
 from braintune.volumetry.pictures import CASES
 from braintune.volumetry.volumes import ENDINGS
 from braintune.volumetry.writing import FAILED, QUALITY, TABLE
 
 PAGE = "volumes.html"
 _MOST_FIGURES = 12
-# The page allows this script and no other: its hash is in the content security policy.
-SCRIPT = """
-document.querySelectorAll("table.sortable th").forEach(function (head) {
-  head.addEventListener("click", function () {
-    var body = head.closest("table").tBodies[0], place = head.cellIndex;
-    var falling = head.getAttribute("aria-sort") === "ascending";
-    head.parentNode.querySelectorAll("th").forEach(function (other) {
-      other.removeAttribute("aria-sort");
-    });
-    head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-    var key = function (row) { return row.cells[place].dataset.value; };
-    Array.from(body.rows).sort(function (a, b) {
-      var x = key(a), y = key(b), order = x - y;
-      if (isNaN(order)) { order = x.localeCompare(y); }
-      return falling ? -order : order;
-    }).forEach(function (row) { body.appendChild(row); });
-  });
-});
-"""
 
 
 def write_volumes_report(folder: Path) -> Path:
@@ -61,8 +41,7 @@ def write_volumes_report(folder: Path) -> Path:
         "rows": _rows(table, keys),
         "figures": [_figure(table, quality, key) for key in keys[:_MOST_FIGURES]],
         "cases": [{**case, "data": _data(folder, case)} for case in read_json(folder / CASES)],
-        "script": SCRIPT,
-        "script_hash": base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+        **sorting_script(),
     }
     write_text(folder / PAGE, fill("volumes_report.html.j2", context))
     return folder / PAGE

@@ -191,8 +191,15 @@ class Segmentation(AnyTask):
 
         Raises:
             InputError: If the patch is larger than what is prepared, if training mixes or weighs
-                scans by a value that they don't have, or if mirror images would mix up sides.
+                scans by a value that they don't have, if mirror images would mix up sides, or if
+                scans are diffusion series.
         """
+        if recipe.prepare.dwi is not None:
+            msg = (
+                "Label maps belong to images of one channel, not to diffusion series. Leave"
+                " 'prepare: {dwi: ...}' out, and give maps such as FA as scans."
+            )
+            raise InputError(msg)
         patch, shape, train = self.input_shape(recipe), recipe.prepare.shape, recipe.train
         if any(p > n for p, n in zip(patch, shape, strict=True)):
             msg = (

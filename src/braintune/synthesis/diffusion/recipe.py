@@ -168,6 +168,9 @@ class DiffusionRecipe(Section):
         if self.prepare.intensity not in {"percentile", "minmax"}:
             msg = "prepare.intensity must be percentile or minmax, which give values in [0, 1]"
             raise ValueError(msg)
+        if self.prepare.dwi is not None:
+            msg = "the generator makes scans of one channel; leave prepare.dwi out"
+            raise ValueError(msg)
         return self
 
     @property

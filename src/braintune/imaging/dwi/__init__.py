@@ -1,0 +1,1 @@
+"""Diffusion series: gradients, masks, tensors and their maps, ready for a network."""

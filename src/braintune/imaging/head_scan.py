@@ -1,0 +1,56 @@
+"""One raw head as a network sees it: registered, defaced if that is wanted, and scaled."""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+from braintune.imaging.defacing import deface
+from braintune.imaging.heads.preparing import prepare_head
+from braintune.imaging.heads.result import RegisteredHead
+from braintune.imaging.intensity import MASKS, RULES
+from braintune.imaging.masks.elsewhere import mask_from_elsewhere
+from braintune.imaging.nifti import ScanError
+from braintune.imaging.preparation import FEWEST_BRAIN_VOXELS, PreparedScan, as_halves
+from braintune.recipe import PrepareRecipe
+
+
+def registered_head(path: Path, recipe: PrepareRecipe, mask: Path | None = None) -> RegisteredHead:
+    """Take a raw head to the template, its brain mask being from where the recipe says.
+
+    Args:
+        path: A T1-weighted scan as the scanner wrote it.
+        recipe: The preparation, with ``heads``.
+        mask: The user's mask of it, for ``heads: {brain: masks}``.
+
+    Raises:
+        InputError: If the recipe needs a program that is not installed.
+        ScanError: If any step fails.
+    """
+    assert recipe.heads is not None
+    known = partial(mask_from_elsewhere, recipe.heads.brain, mask=mask)
+    elsewhere = recipe.heads.brain not in {"template", "none"}
+    head = prepare_head(path, recipe, known) if elsewhere else prepare_head(path, recipe)
+    return deface(head, keep_skull=recipe.heads.skull == "keep") if recipe.heads.deface else head
+
+
+def prepared_of(head: RegisteredHead, recipe: PrepareRecipe, path: Path) -> PreparedScan:
+    """Scale a registered head's intensities, as a store keeps them.
+
+    Raises:
+        ScanError: If no brain lies on the recipe's grid, or intensities are too large.
+    """
+    if head.brain.sum() < FEWEST_BRAIN_VOXELS:
+        msg = (
+            f"{path} has no brain within {recipe.shape} voxels of {recipe.spacing} mm of the"
+            " template. Set 'prepare: {center: brain}' or a larger shape."
+        )
+        raise ScanError("outside the grid", msg)
+    # What is not 0 of a stripped scan is its brain; here the mask itself is known.
+    within = head.brain if recipe.brain == "nonzero" else MASKS[recipe.brain](head.image)
+    image = as_halves(RULES[recipe.intensity](head.image, within)[None], path)
+    return PreparedScan(
+        image=image,
+        affine=head.grid.affine,
+        brain_ml=head.evidence.brain_ml,
+        voxels=hashlib.sha256(image.tobytes()).hexdigest(),
+    )

@@ -1,0 +1,1 @@
+"""Brain masks that are not made here: those that users have, and those of installed programs."""
