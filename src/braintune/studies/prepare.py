@@ -1,0 +1,108 @@
+"""Before the first fit: scans prepared once for all, and everything refused that would be wrong."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from braintune.cohort.cohort import Cohort
+from braintune.cohort.tables import write_table_text
+from braintune.console import say
+from braintune.errors import InputError
+from braintune.files import write_text
+from braintune.fitting.overlap import refuse_seen
+from braintune.fitting.plan import refuse_equal_scans
+from braintune.fitting.starting import read_start
+from braintune.imaging.prepare import fill_store
+from braintune.imaging.stores import store_for
+from braintune.recipe import PrepareRecipe
+from braintune.studies.folder import StudyFolder
+from braintune.studies.plan import StudyPlan
+
+
+@dataclass(frozen=True)
+class PreparedCohorts:
+    """The scans of a study.
+
+    Attributes:
+        cohorts: By name, with the scans that all preparations keep.
+        stores: By cohort name and preparation.
+    """
+
+    cohorts: dict[str, Cohort]
+    stores: dict[tuple[str, str], Path]
+
+
+def preparations(plan: StudyPlan) -> dict[tuple[str, str], PrepareRecipe]:
+    """Each preparation of each cohort that some fit needs."""
+    found = {}
+    for (key, _), subject in plan.subjects.items():
+        cohort = next(context.cohort for context in plan.contexts if context.key == key)
+        recipe = subject.recipe.prepare
+        found[cohort, recipe.model_dump_json()] = recipe
+    return found
+
+
+def prepare_cohorts(
+    plan: StudyPlan,
+    cohorts: dict[str, Cohort],
+    workers: int | None = None,
+    exclude_broken: bool = False,
+) -> PreparedCohorts:
+    """Bring the scans of every cohort into a store for each preparation.
+
+    Raises:
+        InputError: If scans fail, or two subjects have equal ones.
+    """
+    stores: dict[tuple[str, str], Path] = {}
+    kept = dict(cohorts)
+    for (name, text), recipe in preparations(plan).items():
+        where = store_for(cohorts[name], recipe)
+        prepared = fill_store(
+            kept[name], where, recipe, workers=workers, exclude_broken=exclude_broken
+        )
+        refuse_equal_scans(prepared.cohort)
+        stores[name, text] = prepared.store.path
+        first = "brain_ml" not in kept[name].table.columns
+        kept[name] = prepared.cohort if first else _without(kept[name], prepared.cohort)
+    return PreparedCohorts(kept, stores)
+
+
+def check_fits(plan: StudyPlan, workers: int | None = None) -> None:
+    """Refuse weights that do not load, or that have seen whom they would be tested on.
+
+    Raises:
+        InputError: With the choice that it is of.
+    """
+    done: set[tuple[str, str, str]] = set()
+    for context in plan.contexts:
+        tested = np.unique(np.concatenate([fold.test for fold in context.plan.folds])).tolist()
+        for choice in plan.choices:
+            recipe = plan.subjects[context.key, choice.name].recipe
+            key = (context.cohort, context.target, recipe.backbone.model_dump_json())
+            if key in done:
+                continue
+            done.add(key)
+            try:
+                start = read_start(recipe, context.plan.cohort)
+            except InputError as error:
+                raise InputError(f"The choice {choice.name!r}: {error}") from None
+            if start is None:
+                continue
+            refuse_seen(start.weights.path, context.plan.cohort, tested, workers)
+            for warning in start.warnings():
+                say(f"Note: {warning}")
+
+
+def write_cohorts(folder: StudyFolder, prepared: PreparedCohorts) -> None:
+    """Write the tables that fits and baselines read."""
+    for name, cohort in prepared.cohorts.items():
+        people = cohort.table.drop(columns=["path", "label_path"], errors="ignore")
+        write_text(folder.cohort_file(name), write_table_text(people.assign(path="")))
+
+
+def _without(cohort: Cohort, kept: Cohort) -> Cohort:
+    """A cohort without the scans that another preparation could not use."""
+    wanted = cohort.table["scan_id"].isin(kept.table["scan_id"])
+    smaller = cohort.keep(wanted, "another preparation of the study could not use it")
+    return replace(smaller, exclusions=(*cohort.exclusions, *kept.exclusions))
