@@ -6,15 +6,31 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from braintune.reporting.figures import ACCENT, MAIN, MUTED, drawn, intervals
+from braintune.reporting.figures import ACCENT, MAIN, MUTED, drawn
 
 _MOST = 30
+# Costs that differ by more than this are drawn by their logarithm.
+_WIDE = 8
 
 
 def leaderboard(context: dict[str, Any]) -> str:
-    """Every entry's score with its interval, the best above."""
+    """Every entry's score with its interval, the best above; grey ones see no image."""
     entries = context["entries"][:_MOST]
-    return intervals([entry["name"] for entry in entries], entries, context["label"])
+
+    def paint(axes: Axes) -> None:
+        for y, entry in enumerate(entries):
+            color = MUTED if entry["trivial"] else MAIN
+            if entry["low"] is not None:
+                ends = [entry["low"], entry["high"]]
+                axes.plot(ends, [y, y], color=color, linewidth=2.5, solid_capstyle="round")
+            if entry["value"] is not None:
+                axes.plot(entry["value"], y, "o", color=color, markersize=7)
+        axes.set_yticks(range(len(entries)), [entry["name"] for entry in entries])
+        axes.set_ylim(len(entries) - 0.4, -0.6)
+        axes.set_xlabel(context["label"])
+        axes.grid(visible=False, axis="y")
+
+    return drawn(paint, 7.0, 0.9 + 0.3 * len(entries))
 
 
 def critical_difference(context: dict[str, Any]) -> str:
@@ -88,7 +104,9 @@ def pareto(context: dict[str, Any], cost: str, label: str) -> str:
             linewidth=1,
             linestyle="--",
         )
-        axes.set_xscale("log")
+        costs = [entry[cost] for entry in entries]
+        if max(costs) > _WIDE * min(costs):
+            axes.set_xscale("log")
         axes.margins(x=0.25, y=0.15)
         axes.set_xlabel(label)
         axes.set_ylabel(context["label"])

@@ -112,7 +112,7 @@ def _range(ends: Sequence[str]) -> str:
 def _leaderboard(context: dict[str, Any]) -> str:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for column in (context["label"], "to the best", "p", "trainable", "seconds", "MB"):
+    for column in (context["label"], "less the best", "p", "trainable", "seconds", "MB"):
         table.add_column(column, justify="right")
     entries = context["entries"]
     for entry in entries[:_MOST_ENTRIES]:

@@ -11,7 +11,7 @@ from braintune.fitting.network import audit_recipe
 from braintune.parallel import available_cores
 from braintune.studies.compare import Conditions
 from braintune.studies.plan import StudyPlan
-from braintune.studies.workers import LocalWorkers, Workers
+from braintune.studies.workers import InlineWorker, LocalWorkers, Workers
 
 SYSTEMS = ("slurm", "pbs", "sge")
 # What Python, torch and the scans of a batch take before a network is made.
@@ -56,12 +56,14 @@ def make_workers(cluster: str | None, conditions: Conditions) -> Callable[[Study
     return start
 
 
-def local_workers(plan: StudyPlan, conditions: Conditions) -> LocalWorkers:
+def local_workers(plan: StudyPlan, conditions: Conditions) -> Workers:
     """As many processes as cores, memory and GPUs allow."""
     gpus = torch.cuda.device_count() if conditions.accelerator != "cpu" else 0
     cores = available_cores()
     count = conditions.workers or (gpus or min(cores, _that_fit_in_memory(plan)))
     count = min(count, plan.n_fits)
+    if count == 1:
+        return InlineWorker()
     return LocalWorkers(count, threads=max(1, cores // count), gpus=gpus)
 
 

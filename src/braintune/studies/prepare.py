@@ -1,5 +1,7 @@
 """Before the first fit: scans prepared once for all, and everything refused that would be wrong."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from braintune.cohort.tables import write_table_text
 from braintune.console import say
 from braintune.errors import InputError
 from braintune.files import write_text
+from braintune.fitting.network import outline
 from braintune.fitting.overlap import refuse_seen
 from braintune.fitting.plan import refuse_equal_scans
 from braintune.fitting.starting import read_start
@@ -69,29 +72,41 @@ def prepare_cohorts(
 
 
 def check_fits(plan: StudyPlan, workers: int | None = None) -> None:
-    """Refuse weights that do not load, or that have seen whom they would be tested on.
+    """Refuse networks that can't be made, and weights that do not load or have seen test rows.
 
     Raises:
         InputError: With the choice that it is of.
     """
     done: set[tuple[str, str, str]] = set()
+    made: set[tuple[str, str]] = set()
     for context in plan.contexts:
         tested = np.unique(np.concatenate([fold.test for fold in context.plan.folds])).tolist()
         for choice in plan.choices:
             recipe = plan.subjects[context.key, choice.name].recipe
+            if (context.target, choice.name) not in made:
+                made.add((context.target, choice.name))
+                with _named(choice.name):
+                    outline(recipe, context.plan.task)
             key = (context.cohort, context.target, recipe.backbone.model_dump_json())
             if key in done:
                 continue
             done.add(key)
-            try:
+            with _named(choice.name):
                 start = read_start(recipe, context.plan.cohort)
-            except InputError as error:
-                raise InputError(f"The choice {choice.name!r}: {error}") from None
             if start is None:
                 continue
             refuse_seen(start.weights.path, context.plan.cohort, tested, workers)
             for warning in start.warnings():
                 say(f"Note: {warning}")
+
+
+@contextmanager
+def _named(choice: str) -> Iterator[None]:
+    """Say which choice an error is of."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"The choice {choice!r}: {error}") from None
 
 
 def write_cohorts(folder: StudyFolder, prepared: PreparedCohorts) -> None:

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from braintune.errors import InterruptedFitError
-from braintune.fitting.interrupt import StopRequest
+from braintune.fitting.interrupt import StopRequest, stop_on_signals
 from braintune.studies.work import Order, processor_threads, run_order
 
 INTERRUPTED = "interrupted"
@@ -57,6 +57,36 @@ class Workers(Protocol):
     def close(self) -> None:
         """Give the processes back."""
         ...
+
+
+class InlineWorker:
+    """This very process, where one fit at a time is enough."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self._orders: list[Order] = []
+
+    def submit(self, order: Order) -> None:
+        """Note a fit, which `wait` does."""
+        self._orders.append(order)
+
+    def wait(self) -> Sequence[Ended]:
+        """Do a fit.
+
+        Raises:
+            InterruptedFitError: If someone asked to stop.
+        """
+        order = self._orders.pop()
+        with stop_on_signals() as stop:
+            reason = run_order(order, stop)
+        return [Ended(order, "failed" if reason else "done", reason)]
+
+    def stop(self) -> None:
+        """A fit that runs here was asked already."""
+
+    def close(self) -> None:
+        """There is nothing to give back."""
 
 
 class LocalWorkers:
