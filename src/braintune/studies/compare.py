@@ -63,6 +63,25 @@ def compare(
 ) -> dict[str, Any]:
     """Run a study, or what is left of it, and score it.
 
+    Returns:
+        What study.json says.
+
+    Raises:
+        InputError: If something does not fit together; nothing is written then.
+        InterruptedFitError: If someone asked to stop.
+    """
+    return write_scores(*run_study(study, place, out, make_workers, conditions))
+
+
+def run_study(
+    study: StudyRecipe,
+    place: Path | None,
+    out: Path,
+    make_workers: Callable[[StudyPlan], Workers],
+    conditions: Conditions | None = None,
+) -> tuple[StudyPlan, StudyFolder]:
+    """Do all fits of a study that are not done.
+
     Args:
         study: The study.
         place: The cohort, unless the study names its own.
@@ -71,7 +90,7 @@ def compare(
         conditions: Where and how.
 
     Returns:
-        What study.json says.
+        The plan and the folder, from which everything is scored.
 
     Raises:
         InputError: If something does not fit together; nothing is written then.
@@ -96,7 +115,7 @@ def compare(
         Execution(planned, folder, prepared.stores, conditions.accelerator).run(workers)
     finally:
         workers.close()
-    return write_scores(planned, folder)
+    return planned, folder
 
 
 def write_scores(planned: StudyPlan, folder: StudyFolder) -> dict[str, Any]:

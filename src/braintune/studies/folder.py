@@ -66,6 +66,16 @@ class StudyFolder:
         """The page."""
         return self.path / "study.html"
 
+    @property
+    def scale_file(self) -> Path:
+        """Learning curves and their laws."""
+        return self.path / "scale.json"
+
+    @property
+    def scale_page_file(self) -> Path:
+        """The page of the learning curves."""
+        return self.path / "scale.html"
+
     def cohort_file(self, name: str) -> Path:
         """The scans of a cohort, with the columns that baselines need."""
         return self.path / "cohorts" / f"{name}.tsv"

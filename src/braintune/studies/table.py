@@ -97,7 +97,7 @@ def _context(plan: StudyPlan, folder: StudyFolder, context: Context) -> dict[str
         "folds": len(split.folds),
         "seeds": len(plan.study.seeds),
         "subjects": len(np.unique(standing.entries[0].scored.subject)),
-        "train_subjects": _train_subjects(split),
+        "train_subjects": train_subjects(split),
         "test": standing.test,
         "pairs": len(standing.entries) * (len(standing.entries) - 1) // 2,
         "entries": _entries(plan, standing, split, metric),
@@ -112,7 +112,8 @@ def _context(plan: StudyPlan, folder: StudyFolder, context: Context) -> dict[str
     return document
 
 
-def _train_subjects(split: Split) -> float:
+def train_subjects(split: Split) -> float:
+    """How many subjects a fold learns from, validation rows among them."""
     ids = split.cohort.table["participant_id"].to_numpy()
     learnt = [np.concatenate([fold.train, fold.validation]) for fold in split.folds]
     return float(np.mean([len(np.unique(ids[rows])) for rows in learnt]))
