@@ -230,3 +230,16 @@ def test_a_search_is_a_function_of_what_was_found() -> None:
     assert is_hopeless(tune, found, (9.0,))
     assert not is_hopeless(tune, found, (0.0,))
     assert best_of([Trial({})]) is None
+
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "recipes" / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_planned(path: Path, ixi: Path) -> None:
+    """At full size on real people; weights that would have to be fetched are left out."""
+    study = StudyRecipe.read(path, ["set.backbone.weights=none"])
+    planned = plan(study, ixi)
+    names = {choice.name for choice in planned.choices}
+    assert len(names) == (4 if path.stem == "adapters" else 6)
+    assert planned.n_fits == sum(1 for _ in planned.cells()) * (3 - 1 + 3)

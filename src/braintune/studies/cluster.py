@@ -128,7 +128,7 @@ def batch_cluster(system: str, recipe: ClusterRecipe) -> Any:
     folder = recipe.folder
     return getattr(jobqueue, _CLASSES[system])(
         queue=recipe.queue,
-        account=recipe.account,
+        **{"project" if system == "sge" else "account": recipe.account},
         cores=recipe.cores,
         processes=1,
         memory=recipe.memory,

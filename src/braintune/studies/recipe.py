@@ -153,7 +153,7 @@ class StudyRecipe(RecipeFile):
         for change in overrides or []:
             override(values, change)
         try:
-            return cls.parse(_with_base(values, path.parent))
+            return cls.parse(whole_study(values, path.parent))
         except InputError as error:
             raise InputError(f"{path} is not a right study:\n{error}") from None
 
@@ -220,8 +220,16 @@ def changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def _with_base(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A study's values with its base as a whole recipe; a plain recipe is a study of itself."""
+def whole_study(values: dict[str, Any], folder: Path = Path()) -> dict[str, Any]:
+    """A study's values with its base as a whole recipe; a plain recipe is a study of itself.
+
+    Args:
+        values: As read.
+        folder: From which a base's path is seen.
+
+    Raises:
+        InputError: If there is no base.
+    """
     if "base" not in values and "task" in values:
         return {"base": values}
     base, changes = values.get("base"), values.get("set", {})
