@@ -9,12 +9,17 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from braintune.cohort.cohort import Cohort
+from braintune.cohort.read import read_cohort
 from braintune.errors import InputError
 from braintune.studies import work
 from braintune.studies.recipe import StudyRecipe
+from braintune.synthesis.population import SimulationRecipe
+from braintune.synthesis.simulate import simulate
 from conftest import Command
 from studies.small_study import run, study_values, table
 
@@ -189,3 +194,54 @@ def test_optuna_asks_for_the_same_trials_after_a_break(cohort_folder: Path, tmp_
     run(study, cohort_folder, tmp_path / "whole")
     again = {r["id"]: r for r in results(tmp_path / "whole")}
     assert {i: r["curve"] for i, r in again.items()} == {i: r["curve"] for i, r in whole.items()}
+
+
+def renamed(cohort: Cohort, folder: Path, prefix: str) -> Path:
+    """A cohort as a table whose subjects have other ids."""
+    table = cohort.table.assign(participant_id=prefix + cohort.table["participant_id"])
+    path = folder / f"{prefix}.tsv"
+    table.drop(columns=["scan_id", "session_id"]).to_csv(path, sep="\t", index=False)
+    return path
+
+
+def test_external_cohorts_are_predicted_by_every_network(
+    cohort_folder: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    simulate(elsewhere, SimulationRecipe(subjects=12, sites=2, spacing=6, seed=77))
+    place = renamed(read_cohort(elsewhere), tmp_path, "other-")
+    methods = {"probe": {"adapter.name": "probe"}}
+    values = study_values(methods=methods, tune=None, external={"there": str(place)})
+    out = tmp_path / "study"
+    document = run(StudyRecipe.parse(values), cohort_folder, out)
+    inside, outside = document["contexts"]
+    assert (inside["external"], outside["external"]) == (None, "there")
+    assert (outside["subjects"], outside["folds"], outside["networks"]) == (12, 1, 4)
+    assert outside["test"] == "paired bootstrap over subjects"
+    names = {entry["name"] for entry in outside["entries"]}
+    assert {"probe", "scratch", "the mean", "sex only"} <= names
+    # What a choice says of the others is the mean error of its four networks, in the table's order.
+    (probe,) = [entry for entry in outside["entries"] if entry["name"] == "probe"]
+    ages = pd.read_csv(place, sep="\t")["age"].to_numpy()
+    errors = []
+    for result in results(out):
+        if result["choice"] == "probe":
+            test = json.loads(
+                (out / "fits" / result["id"][:2] / result["id"] / "test.json").read_text()
+            )
+            predicted = np.array(test["external"]["there"])[:, 0]
+            errors.append(np.abs(predicted - ages).mean())
+    assert probe["value"] == pytest.approx(np.mean(errors))
+
+
+def test_who_is_learnt_from_is_not_external(cohort_folder: Path, tmp_path: Path) -> None:
+    """By id at once; under another id, once the voxels are known; nothing is fitted."""
+    out = tmp_path / "study"
+    study = StudyRecipe.parse(study_values(external={"there": str(cohort_folder)}))
+    with pytest.raises(InputError, match="32 subjects of the external cohort 'there' have ids"):
+        run(study, cohort_folder, out)
+    hidden = renamed(read_cohort(cohort_folder), tmp_path, "new-")
+    study = StudyRecipe.parse(study_values(external={"there": str(hidden)}))
+    with pytest.raises(InputError, match="equal to the voxel.*which is learnt from"):
+        run(study, cohort_folder, out)
+    assert not out.exists()

@@ -57,7 +57,10 @@ def study_text(document: dict[str, Any], page: Path) -> str:
 def context_title(context: dict[str, Any]) -> str:
     """A context in words."""
     share = f"{100 * context['fraction']:g} % of the training subjects"
-    return f"{context['target']} in {context['cohort']}, {share}"
+    place = f"{context['target']} in {context['cohort']}"
+    if context.get("external"):
+        place = f"{context['target']} on external {context['external']}, by {context['cohort']}"
+    return f"{place}, {share}"
 
 
 def _per_cell(document: dict[str, Any]) -> str:

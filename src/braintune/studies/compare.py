@@ -13,6 +13,7 @@ from braintune.parallel import check_workers
 from braintune.run import describe_environment
 from braintune.studies.contexts import contexts_of, read_cohorts
 from braintune.studies.execute import Execution
+from braintune.studies.external import read_external, refuse_shared_subjects
 from braintune.studies.folder import StudyFolder
 from braintune.studies.plan import StudyPlan, plan_study
 from braintune.studies.prepare import check_fits, prepare_cohorts, write_cohorts
@@ -50,8 +51,10 @@ def plan(study: StudyRecipe, place: Path | None) -> StudyPlan:
     Raises:
         InputError: If something does not fit together.
     """
-    cohorts = read_cohorts(study, place)
-    return plan_study(study, contexts_of(study, cohorts))
+    cohorts, external = read_cohorts(study, place), read_external(study)
+    refuse_shared_subjects(cohorts, external)
+    hashes = {one.name: one.hash for one in external}
+    return plan_study(study, contexts_of(study, cohorts), hashes)
 
 
 def compare(
@@ -101,10 +104,14 @@ def run_study(
     folder = StudyFolder(out)
     folder.check_free()
     cohorts = read_cohorts(study, place)
+    external = read_external(study)
+    refuse_shared_subjects(cohorts, external)
     planned = plan_study(study, contexts_of(study, cohorts))
     check_fits(planned, conditions.workers)
-    prepared = prepare_cohorts(planned, cohorts, conditions.workers, conditions.exclude_broken)
-    planned = plan_study(study, contexts_of(study, prepared.cohorts))
+    prepared = prepare_cohorts(
+        planned, cohorts, external, conditions.workers, conditions.exclude_broken
+    )
+    planned = plan_study(study, contexts_of(study, prepared.cohorts), prepared.hashes)
     folder.begin(study, planned.contexts)
     write_cohorts(folder, prepared)
     write_json(folder.environment_file, describe_environment())

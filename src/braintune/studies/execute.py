@@ -189,6 +189,10 @@ class Execution:
             store=self._stores[cell.context.cohort, recipe.prepare.model_dump_json()].resolve(),
             tune=cell.subject.choice.tune if fit.earlier else None,
             accelerator=self._accelerator,
+            external=tuple(
+                (name, self._stores[name, recipe.prepare.model_dump_json()].resolve())
+                for name in self._plan.external
+            ),
         )
 
     def _take(self, ended: Ended, bar: Progress) -> None:

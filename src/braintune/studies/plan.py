@@ -72,10 +72,13 @@ class Cell:
     context: Context
     subject: Subject
     fold: int
+    external: dict[str, str] = field(default_factory=dict)
 
     def fit(self, seed: int, settings: dict[str, Any], earlier: tuple[Trial, ...] = ()) -> Fit:
         """One fit of the cell, known by its content."""
         facts = [self.subject.hash, self.context.hash, self.fold, seed, settings]
+        if self.external:
+            facts.append(self.external)
         if earlier:
             facts.append([trial.settings for trial in earlier])
         choice = self.subject.choice.name
@@ -92,6 +95,7 @@ class StudyPlan:
         baseline: The choice that the others are compared with.
         contexts: In what.
         subjects: By context key and choice name.
+        external: Names of the external cohorts and the hash of their scans.
     """
 
     study: StudyRecipe
@@ -99,13 +103,18 @@ class StudyPlan:
     baseline: Choice
     contexts: list[Context]
     subjects: dict[tuple[str, str], Subject] = field(repr=False)
+    external: dict[str, str] = field(default_factory=dict)
 
     def cells(self) -> Iterator[Cell]:
         """All cells; the choices of a fold come together, so that early tables are fair."""
         for context in self.contexts:
             for fold in range(len(context.plan.folds)):
                 for choice in self.choices:
-                    yield Cell(context, self.subjects[context.key, choice.name], fold)
+                    yield self.cell(context, choice, fold)
+
+    def cell(self, context: Context, choice: Choice, fold: int) -> Cell:
+        """One cell."""
+        return Cell(context, self.subjects[context.key, choice.name], fold, self.external)
 
     def first_fits(self) -> Iterator[Fit]:
         """The fits that depend on no other."""
@@ -132,8 +141,15 @@ class StudyPlan:
         return self.folds * sum(self.fits_of_cell(choice) for choice in self.choices)
 
 
-def plan_study(study: StudyRecipe, contexts: list[Context]) -> StudyPlan:
+def plan_study(
+    study: StudyRecipe, contexts: list[Context], external: dict[str, str] | None = None
+) -> StudyPlan:
     """Check every choice with every target.
+
+    Args:
+        study: The study.
+        contexts: What choices are compared in.
+        external: Names of the external cohorts and the hash of their scans.
 
     Raises:
         InputError: If a choice is no right recipe, or its weights are not there.
@@ -149,7 +165,7 @@ def plan_study(study: StudyRecipe, contexts: list[Context]) -> StudyPlan:
             if key not in by_target:
                 by_target[key] = _subject(choice, context.task, study, hashes)
             subjects[context.key, choice.name] = by_target[key]
-    return StudyPlan(study, choices, baseline, contexts, subjects)
+    return StudyPlan(study, choices, baseline, contexts, subjects, external or {})
 
 
 def _subject(

@@ -1,8 +1,9 @@
 """Before the first fit: scans prepared once for all, and everything refused that would be wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from braintune.fitting.starting import read_start
 from braintune.imaging.prepare import fill_store
 from braintune.imaging.stores import store_for
 from braintune.recipe import PrepareRecipe
+from braintune.studies.external import External, refuse_shared_subjects
 from braintune.studies.folder import StudyFolder
 from braintune.studies.plan import StudyPlan
 
@@ -29,11 +31,18 @@ class PreparedCohorts:
 
     Attributes:
         cohorts: By name, with the scans that all preparations keep.
+        external: Those that are predicted only.
         stores: By cohort name and preparation.
     """
 
     cohorts: dict[str, Cohort]
+    external: list[External]
     stores: dict[tuple[str, str], Path]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The external cohorts' names and the hash of their scans."""
+        return {external.name: external.hash for external in self.external}
 
 
 def preparations(plan: StudyPlan) -> dict[tuple[str, str], PrepareRecipe]:
@@ -49,18 +58,24 @@ def preparations(plan: StudyPlan) -> dict[tuple[str, str], PrepareRecipe]:
 def prepare_cohorts(
     plan: StudyPlan,
     cohorts: dict[str, Cohort],
+    external: Sequence[External] = (),
     workers: int | None = None,
     exclude_broken: bool = False,
 ) -> PreparedCohorts:
     """Bring the scans of every cohort into a store for each preparation.
 
     Raises:
-        InputError: If scans fail, or two subjects have equal ones.
+        InputError: If scans fail, two subjects have equal ones, or a scan of an external cohort is
+            in one that is learnt from.
     """
     stores: dict[tuple[str, str], Path] = {}
-    kept = dict(cohorts)
-    for (name, text), recipe in preparations(plan).items():
-        where = store_for(cohorts[name], recipe)
+    everything = {**cohorts, **{one.name: one.cohort for one in external}}
+    kept = dict(everything)
+    needed = preparations(plan)
+    for one, (text, recipe) in product(external, {t: r for (_, t), r in needed.items()}.items()):
+        needed[one.name, text] = recipe
+    for (name, text), recipe in needed.items():
+        where = store_for(everything[name], recipe)
         prepared = fill_store(
             kept[name], where, recipe, workers=workers, exclude_broken=exclude_broken
         )
@@ -68,7 +83,10 @@ def prepare_cohorts(
         stores[name, text] = prepared.store.path
         first = "brain_ml" not in kept[name].table.columns
         kept[name] = prepared.cohort if first else _without(kept[name], prepared.cohort)
-    return PreparedCohorts(kept, stores)
+    learnt = {name: kept[name] for name in cohorts}
+    elsewhere = [External(one.name, kept[one.name]) for one in external]
+    refuse_shared_subjects(learnt, elsewhere)
+    return PreparedCohorts(learnt, elsewhere, stores)
 
 
 def check_fits(plan: StudyPlan, workers: int | None = None) -> None:
@@ -111,7 +129,8 @@ def _named(choice: str) -> Iterator[None]:
 
 def write_cohorts(folder: StudyFolder, prepared: PreparedCohorts) -> None:
     """Write the tables that fits and baselines read."""
-    for name, cohort in prepared.cohorts.items():
+    elsewhere = {one.name: one.cohort for one in prepared.external}
+    for name, cohort in {**prepared.cohorts, **elsewhere}.items():
         people = cohort.table.drop(columns=["path", "label_path"], errors="ignore")
         write_text(folder.cohort_file(name), write_table_text(people.assign(path="")))
 

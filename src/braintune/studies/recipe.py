@@ -122,6 +122,7 @@ class StudyRecipe(RecipeFile):
         fractions: Shares of the training subjects.
         targets: Columns, each with its section ``task`` if it differs from the base's.
         cohorts: Names and places; by default the one that the command is given.
+        external: Names and places of cohorts that every network predicts and none learns from.
         baseline: The choice that the others are compared with; by default from scratch.
         metric: The score; by default the headline of each target's task.
         cluster: Jobs of a batch system.
@@ -137,6 +138,7 @@ class StudyRecipe(RecipeFile):
     fractions: list[PositiveFloat] = Field([1.0], min_length=1)
     targets: dict[str, dict[str, Any]] = Field({})
     cohorts: dict[str, str] = Field({})
+    external: dict[str, str] = Field({})
     baseline: str | None = None
     metric: str | None = None
     cluster: ClusterRecipe = ClusterRecipe()

@@ -11,6 +11,7 @@ from braintune.files import write_json
 from braintune.studies.compare import Conditions, run_study, write_scores
 from braintune.studies.contexts import Context, contexts_of, metric_of, read_cohorts
 from braintune.studies.curves import curve_document, make_curve, parse_wishes
+from braintune.studies.external import read_external, refuse_shared_subjects
 from braintune.studies.folder import StudyFolder
 from braintune.studies.plan import StudyPlan, plan_study
 from braintune.studies.recipe import StudyRecipe
@@ -33,7 +34,10 @@ def plan_scale(
     """
     cohorts = read_cohorts(study, place)
     study = with_fractions(study, cohorts)
-    planned = plan_study(study, contexts_of(study, cohorts))
+    external = read_external(study)
+    refuse_shared_subjects(cohorts, external)
+    hashes = {one.name: one.hash for one in external}
+    planned = plan_study(study, contexts_of(study, cohorts), hashes)
     metrics = [metric_of(study, context.plan.task).name for context in planned.contexts]
     return planned, parse_wishes(wishes, metrics)
 

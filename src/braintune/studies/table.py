@@ -8,6 +8,7 @@ import numpy as np
 
 from braintune.evaluation.intervals import LEVEL, RESAMPLES
 from braintune.studies.contexts import Context, Split, metric_of, read_split
+from braintune.studies.external import external_entry, external_split
 from braintune.studies.folder import StudyFolder
 from braintune.studies.plan import Cell, StudyPlan
 from braintune.studies.scores import (
@@ -27,7 +28,7 @@ _FEW_FOLDS = 4
 
 def study_document(plan: StudyPlan, folder: StudyFolder) -> dict[str, Any]:
     """All contexts of a study, as far as they are done."""
-    contexts = [_context(plan, folder, context) for context in plan.contexts]
+    contexts = [one for context in plan.contexts for one in _contexts(plan, folder, context)]
     return {
         "baseline": plan.baseline.name,
         "choices": [choice.name for choice in plan.choices],
@@ -67,10 +68,11 @@ def entries_of(
     plan: StudyPlan, folder: StudyFolder, context: Context, split: Split
 ) -> tuple[list[Entry], list[Incomplete]]:
     """The choices of a context that have all their fits, and those that have not."""
+    of_name = {choice.name: choice for choice in plan.choices}
     cells: dict[str, list[Cell]] = {choice.name: [] for choice in plan.choices}
     for fold in range(len(context.plan.folds)):
         for name, of_choice in cells.items():
-            of_choice.append(Cell(context, plan.subjects[context.key, name], fold))
+            of_choice.append(plan.cell(context, of_name[name], fold))
     found = [read_entry(folder, plan, of_choice, split) for of_choice in cells.values()]
     entries = [one for one in found if isinstance(one, Entry)]
     if entries:
@@ -78,13 +80,31 @@ def entries_of(
     return entries, [one for one in found if isinstance(one, Incomplete)]
 
 
-def _context(plan: StudyPlan, folder: StudyFolder, context: Context) -> dict[str, Any]:
+def _contexts(plan: StudyPlan, folder: StudyFolder, context: Context) -> list[dict[str, Any]]:
+    """A context, and the same networks on each external cohort that has the target."""
     split = split_of(folder, context)
     choices, incomplete = entries_of(plan, folder, context, split)
+    found = [_context(plan, context, split, choices, incomplete)]
+    for name in plan.external:
+        if (elsewhere := external_split(folder, name, split)) is not None:
+            entries = [external_entry(folder, name, entry, elsewhere) for entry in choices]
+            found.append(_context(plan, context, elsewhere, entries, incomplete, name))
+    return found
+
+
+def _context(
+    plan: StudyPlan,
+    context: Context,
+    split: Split,
+    choices: Sequence[Entry],
+    incomplete: Sequence[Incomplete],
+    external: str | None = None,
+) -> dict[str, Any]:
     metric = metric_of(plan.study, split.task)
     standing = Standing([*choices, *trivial_entries(split)], metric, split.folds)
     document: dict[str, Any] = {
-        "key": context.key,
+        "key": context.key if external is None else f"{context.key}_on_{external}",
+        "external": external,
         "cohort": context.cohort,
         "target": context.target,
         "fraction": context.fraction,
@@ -93,9 +113,10 @@ def _context(plan: StudyPlan, folder: StudyFolder, context: Context) -> dict[str
         "label": metric.label,
         "higher_is_better": metric.higher_is_better,
         "splits": split.hash,
-        "protocol": context.plan.recipe.protocol.kind,
+        "protocol": "external" if external else context.plan.recipe.protocol.kind,
         "folds": len(split.folds),
         "seeds": len(plan.study.seeds),
+        "networks": max((entry.seeds for entry in choices), default=0) * len(split.folds),
         "subjects": len(np.unique(standing.entries[0].scored.subject)),
         "train_subjects": train_subjects(split),
         "test": standing.test,

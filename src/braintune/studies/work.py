@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from braintune.cohort.tables import read_table
 from braintune.errors import BraintuneError, InterruptedFitError
 from braintune.evaluation.splits import Fold
 from braintune.files import make_folder, write_json
+from braintune.fitting.inference import predict_rows
 from braintune.fitting.interrupt import StopRequest
 from braintune.fitting.machinery import FoldData, Machinery
 from braintune.fitting.network import blank_images, outline
@@ -45,6 +47,7 @@ class Order:
         store: The prepared store.
         tune: Of its search, if trials may be stopped early.
         accelerator: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        external: Each external cohort's name and prepared store.
     """
 
     fit: Fit
@@ -55,6 +58,7 @@ class Order:
     store: Path
     tune: TuneRecipe | None
     accelerator: str
+    external: tuple[tuple[str, Path], ...] = ()
 
 
 class _Silent:
@@ -96,6 +100,18 @@ class _Contender(FoldTrainer):
         if tune is None or ended or super()._has_stalled():
             return False
         return is_hopeless(tune, self._order.fit.earlier, self.curve)
+
+    def outputs_elsewhere(self, loader: ScanLoader) -> torch.Tensor:
+        """The network's outputs for all scans of another cohort, of shape (scans, outputs)."""
+        return predict_rows(
+            self._stepper.wrapped,
+            loader,
+            range(len(loader.scan_ids)),
+            self._machinery.fabric,
+            self._machinery.precision,
+            batch_size=self._train.batch_size,
+            flip_average=self._train.flip_average,
+        )
 
     def _has_stalled(self) -> bool:
         return super()._has_stalled() or self.is_stopped
@@ -191,7 +207,13 @@ def _predict(
     task = split.task.fit(split.truth[fold.train])
     seen = task.predict(trainer.outputs(fold.validation)).double().numpy()
     test = task.predict(trainer.outputs(fold.test)).double().numpy()
-    write_json(folder.test_file(order.fit.id), {"predicted": test.tolist()})
+    external = {}
+    for name, store in order.external:
+        scans = read_table(folder.cohort_file(name))["scan_id"].tolist()
+        loader = ScanLoader(PreparedStore.open(store), scans)
+        external[name] = task.predict(trainer.outputs_elsewhere(loader)).double().tolist()
+    document = {"predicted": test.tolist(), "external": external}
+    write_json(folder.test_file(order.fit.id), document)
     threshold = task.find_threshold(split.truth[fold.validation], seen)
     return None if np.isnan(threshold) else threshold
 
