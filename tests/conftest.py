@@ -110,6 +110,30 @@ def finished_age_run(cohort_folder: Path, tmp_path_factory: pytest.TempPathFacto
     return finish(recipe, cohort_folder, tmp_path_factory.mktemp("runs") / "age")
 
 
+@pytest.fixture(scope="session")
+def finished_study(cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small study that nothing disturbed."""
+    from braintune.studies.recipe import StudyRecipe
+    from studies.small_study import run, study_values
+
+    out = tmp_path_factory.mktemp("studies") / "calm"
+    run(StudyRecipe.parse(study_values()), cohort_folder, out)
+    return out
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write the small study, changed key by key."""
+    from studies.small_study import study_values
+
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(study_values(**changes)))
+        return path
+
+    return write
+
+
 @pytest.fixture
 def write_scan(tmp_path: Path) -> Callable[..., Path]:
     """Write a small NIfTI file with any array, affine and header."""

@@ -298,15 +298,32 @@ def override(values: dict[str, Any], change: str) -> None:
     path, equals, text = change.partition("=")
     if not equals or not path:
         raise InputError(f"--set {change!r} must look like section.key=value.")
-    *sections, key = path.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise InputError(f"--set {change!r}: {section!r} is a value, not a section.")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"--set {change!r}: {text!r} is not a YAML value.") from None
+    assign(values, path, value)
+
+
+def assign(values: dict[str, Any], path: str, value: Any) -> None:
+    """Set one dotted key of nested values in place.
+
+    Another task, backbone, adapter or protocol forgets the options of the one before.
+
+    Raises:
+        InputError: If the path goes through a value that is no section.
+
+    Example:
+        >>> values = {"adapter": {"name": "lora", "rank": 4}}
+        >>> assign(values, "adapter.name", "full")
+        >>> values
+        {'adapter': {'name': 'full'}}
+    """
+    *sections, key = path.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"{path!r} can't be set: {section!r} is a value, not a section.")
     if len(sections) == 1 and key == _CHOOSERS.get(sections[0]) and value != values.get(key):
         _forget_options(sections[0], values, value)
     values[key] = value

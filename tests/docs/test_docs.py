@@ -19,6 +19,7 @@ from braintune.fitting.chain_recipe import ChainRecipe
 from braintune.models import backbone as backbones
 from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import Recipe
+from braintune.studies.recipe import StudyRecipe, whole_study
 from braintune.tasks.pretraining.objective import make_objective
 from braintune.tasks.task import make_any_task
 
@@ -41,6 +42,7 @@ _PRETRAINING = {
     "sources": {"made": {"maps": "segmentations"}},
     "scans_per_epoch": 512,
 }
+_OF_STUDIES = {"base", "axes", "tune", "cluster"}
 _OF_PRETRAINING = {"objective", "sources", "exclude", "probe"}
 
 
@@ -124,6 +126,20 @@ def test_volumes_and_diagnosis_run_in_order(workplace: Path) -> None:
     assert (workplace / "told/desc-dx_predictions.tsv").exists()
 
 
+@pytest.mark.slow
+def test_a_study_runs_in_order(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for block in blocks(DOCS / "how-to" / "compare-methods.md"):
+        if block.title == "study.yaml":
+            (workplace / block.title).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            exec(compile(block.text, "compare-methods.md", "exec"), {})
+        elif block.language == "bash" and "--cluster" not in block.text:
+            for line in command_lines(block):
+                run_line(line)
+    assert (workplace / "studies/width/study.html").exists()
+    assert "mean absolute error" in capsys.readouterr().out.splitlines()[-2]
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -156,6 +172,10 @@ def test_recipes_are_right(block: Block) -> None:
     if not _OF_PRETRAINING.isdisjoint(values):
         pretraining = PretrainRecipe.parse({**_PRETRAINING, **values})
         make_objective(pretraining.objective.kind, pretraining.objective.options)
+        return
+    if not _OF_STUDIES.isdisjoint(values):
+        base = values.get("base", "a path")
+        StudyRecipe.parse(whole_study({**values, "base": _REST if isinstance(base, str) else base}))
         return
     if "diagnose" in values:
         ChainRecipe.parse(values)

@@ -193,9 +193,14 @@ class RecipeAudit:
     published: int
 
 
-def audit_recipe(recipe: Recipe) -> RecipeAudit:
-    """Count the parameters of a recipe and estimate the memory that training takes."""
-    network = outline(recipe, make_any_task(recipe.task))
+def audit_recipe(recipe: Recipe, task: AnyTask | None = None) -> RecipeAudit:
+    """Count the parameters of a recipe and estimate the memory that training takes.
+
+    Args:
+        recipe: The recipe.
+        task: Its task, if it is known from data already; else as the recipe tells it.
+    """
+    network = outline(recipe, task or make_any_task(recipe.task))
     counts = audit_parameters(network.backbone, network.head)
     memory = {
         "parameters": 4 * counts.total,

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,12 +169,15 @@ class _Float32Island:
 def make_fabric(precision: Precision, device: str, devices: int = 1) -> lightning_fabric.Fabric:
     """Lightning Fabric for a kind of device, without its messages."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return lightning_fabric.Fabric(
-        accelerator=device,
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        precision=precision.fabric,
-    )
+    with warnings.catch_warnings():
+        if devices == 1:  # one process needs no launcher, also where SLURM offers one
+            warnings.filterwarnings("ignore", "The `srun` command is available")
+        return lightning_fabric.Fabric(
+            accelerator=device,
+            devices=devices,
+            strategy="ddp" if devices > 1 else "auto",
+            precision=precision.fabric,
+        )
 
 
 def _multiplies_bf16() -> bool:
