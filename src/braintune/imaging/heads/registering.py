@@ -16,7 +16,7 @@ from scipy import ndimage
 from braintune.heads_recipe import HeadsRecipe, Registration
 from braintune.imaging.grid import Grid, covering, ras_grid, resample
 from braintune.imaging.heads.aligning import Level, align
-from braintune.imaging.heads.bias import log_field
+from braintune.imaging.heads.bias import log_field, without_field
 from braintune.imaging.heads.limits import native_grid
 from braintune.imaging.heads.searching import likely_poses
 from braintune.imaging.heads.template import template_at
@@ -74,7 +74,7 @@ def find_brain(scan: Volume, recipe: HeadsRecipe, mask: FloatArray | None = None
     seconds: dict[str, float] = {}
     with _timed(seconds, "copy"):
         copy = _copy(scan)
-        known = None if mask is None else _on(Volume(mask, scan.affine), copy)
+        known = None if mask is None else resample(Volume(mask, scan.affine), native_grid(copy))
     with _timed(seconds, "search"):
         seen = copy if known is None else Volume(copy.data * (known > 0.5), copy.affine)
         map_ = _rough_map(seen, recipe.registration)
@@ -88,7 +88,7 @@ def find_brain(scan: Volume, recipe: HeadsRecipe, mask: FloatArray | None = None
         with _timed(seconds, "bias"):
             tissue = outside <= _TISSUE_MM if known is None else known > 0.5
             field = log_field(copy, tissue & (copy.data > 0))
-            copy = Volume(copy.data / np.exp(_on(field, copy, edge=True)), copy.affine)
+            copy = Volume(without_field(copy.data, native_grid(copy), field), copy.affine)
     with _timed(seconds, "brain"):
         if known is None:
             if recipe.registration != "none":
@@ -151,15 +151,6 @@ def _on_scan(values: FloatArray, map_: Affine, scan: Volume) -> FloatArray:
     far = float(values.max())
     own = Volume(values - far, np.asarray(map_ @ template.grid.affine))
     return resample(own, native_grid(scan)) + far
-
-
-def _on(volume: Volume, scan: Volume, *, edge: bool = False) -> FloatArray:
-    if not edge:
-        return resample(volume, native_grid(scan))
-    move = np.eye(4)
-    move[:3, 3] = -2
-    padded = np.pad(volume.data, 2, mode="edge")
-    return resample(Volume(padded, np.asarray(volume.affine @ move)), native_grid(scan))
 
 
 def _largest(share: FloatArray) -> FloatArray:

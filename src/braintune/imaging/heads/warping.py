@@ -63,7 +63,7 @@ def _warp(template: Template, moved: FloatArray) -> FloatArray:
     """Displacement, in voxels, that brings a linearly registered scan onto the template."""
     places = np.indices(moved.shape, dtype=np.float32)
     weight = (template.outside <= _SHELL).astype(np.float32)
-    own_gradient = np.stack(np.gradient(template.t1))
+    own_gradient = _gradient(template.t1)
     warp = np.zeros((3, *moved.shape), dtype=np.float32)
     number = 0
     for stage in _STAGES:
@@ -74,7 +74,7 @@ def _warp(template: Template, moved: FloatArray) -> FloatArray:
             number += 1
             matched = np.clip(factor * values + constant, *_RANGE)
             difference = template.t1 - matched
-            gradient = (own_gradient + np.stack(np.gradient(matched))) / 2
+            gradient = (own_gradient + _gradient(matched)) / 2
             size = (gradient**2).sum(axis=0) + 0.36 * difference**2 + 1e-4
             trust = 1 / (1 + (difference / _FOREIGN) ** 2)
             step = weight * trust * difference * gradient / size
@@ -82,6 +82,10 @@ def _warp(template: Template, moved: FloatArray) -> FloatArray:
             step *= np.minimum(1, _LONGEST_STEP / np.maximum(length, 1e-6))
             warp = _blurred(warp + _blurred(step, stage.fluid), stage.elastic)
     return warp
+
+
+def _gradient(values: FloatArray) -> FloatArray:
+    return np.stack([np.gradient(values, axis=axis) for axis in range(3)])
 
 
 def _matched(values: FloatArray, wanted: FloatArray) -> tuple[float, float]:
