@@ -49,6 +49,13 @@ def test_filters_choose_scans(tmp_path: Path) -> None:
     assert one.table["session_id"].tolist() == ["ses-b"]
 
 
+def test_phase_directions_are_told_apart(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-01_dir-AP_dwi", "sub-01_dir-PA_dwi")
+    assert len(read_cohort(tmp_path, ScansRecipe(suffix="dwi"))) == 2
+    chosen = read_cohort(tmp_path, ScansRecipe(suffix="dwi", dir="AP"))
+    assert chosen.scan_ids == ["sub-01_dir-AP_dwi"]
+
+
 def test_several_versions_of_a_scan_must_be_told_apart(tmp_path: Path) -> None:
     touch(tmp_path, "sub-01_desc-brain_T1w", "sub-01_desc-raw_T1w")
     with pytest.raises(InputError, match="several versions of the same scan: desc-brain, desc-raw"):

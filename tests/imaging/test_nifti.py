@@ -6,7 +6,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from braintune.imaging.nifti import ScanError, read_volume, write_volume
+from braintune.imaging.nifti import (
+    ScanError,
+    read_series,
+    read_volume,
+    read_volumes,
+    write_volume,
+)
 
 Write = Callable[..., Path]
 
@@ -110,3 +116,25 @@ def test_4d_colour_and_flat_affines_are_refused(write_scan: Write) -> None:
         image.header["qform_code"] = 0
 
     assert problem_of(write_scan("flat.nii", change=flatten)) == "affine"
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_some_volumes_of_a_series_are_those_of_all(tmp_path: Path, name: str) -> None:
+    data = np.random.default_rng(0).integers(0, 100, (4, 5, 6, 7)).astype(np.int16)
+    image = nib.Nifti1Image(data, np.diag([2.0, 2, 2, 1]))
+    image.header.set_slope_inter(0.5, 3.0)
+    path = tmp_path / name
+    nib.save(image, path)
+    everything = read_series(path)
+    some = read_volumes(path, [5, 0, 6])
+    assert np.array_equal(everything.data, nib.load(path).get_fdata())
+    assert np.array_equal(some.data, everything.data[..., [5, 0, 6]])
+    assert np.array_equal(some.affine, everything.affine)
+
+
+def test_a_series_that_is_cut_in_a_volume_that_nobody_wants_is_refused(write_scan: Write) -> None:
+    data = np.random.default_rng(0).normal(size=(4, 5, 6, 7)).astype(np.float32)
+    path = write_scan("cut.nii", data)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ScanError, match=r"cut short: 3,350 of 3,360 bytes"):
+        read_volumes(path, [0, 1])

@@ -21,8 +21,9 @@ NAME = "prepare"
 HELP = """Turn scans into a prepared store, with pictures to look at.
 
 Takes scans that are in one space already, or raw heads (--preset mni-2mm), whose brains are found
-and brought to MNI152 space; each is measured, and quality.html shows what looks wrong. What is in
-the store is not done again, so the same command goes on after an interruption, and may be given on
+and brought to MNI152 space; each is measured, and quality.html shows what looks wrong. Diffusion
+series become maps of their tensors (--filter suffix=dwi --set dwi.maps=[fa,md]). What is in the
+store is not done again, so the same command goes on after an interruption, and may be given on
 several machines at once.
 
 Example: braintune prepare cohort store --set spacing=2 --set shape=[80,96,80]

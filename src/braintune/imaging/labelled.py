@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from braintune.imaging.grid import (
     Grid,
@@ -17,6 +18,7 @@ from braintune.imaging.grid import (
     resample,
     resample_labels,
 )
+from braintune.imaging.head_scan import registered_head
 from braintune.imaging.intensity import MASKS, RULES
 from braintune.imaging.label_maps import Labels, LabelTable, read_label_map
 from braintune.imaging.nifti import ScanError, Volume, read_volume
@@ -67,6 +69,8 @@ def prepare_whole(path: Path, recipe: PrepareRecipe) -> WholeScan:
     """
     volume = read_volume(path)
     refuse_unfit(volume, path)
+    if recipe.heads is not None:
+        return _whole_head(path, recipe, Grid(volume.data.shape, volume.affine))
     inner = grid_of(volume, recipe)
     grid = covering(inner, volume)
     if np.prod(grid.shape, dtype=np.float64) > _MOST_VOXELS:
@@ -83,6 +87,34 @@ def prepare_whole(path: Path, recipe: PrepareRecipe) -> WholeScan:
         inner=inner,
         native=Grid(volume.data.shape, volume.affine),
         brain_ml=float(brain.sum()) * recipe.spacing**3 / 1000,
+    )
+
+
+def _whole_head(path: Path, recipe: PrepareRecipe, native: Grid) -> WholeScan:
+    """All of a registered head's brain.
+
+    The lattice stays in the scan's own world, turned and stretched as the template lies in it, so
+    that answers come back to the scan's voxels as those of any other scan do.
+    """
+    head = registered_head(path, recipe)
+    back = np.linalg.inv(head.to_template)
+    inner = Grid(recipe.shape, np.asarray(back @ head.grid.affine))
+    kept = head.mask if recipe.heads and recipe.heads.skull == "strip" else head.native.data > 0
+    box = ndimage.find_objects(kept.astype(np.uint8))[0]
+    corner = np.eye(4)
+    corner[:3, 3] = [part.start for part in box]
+    grid = covering(inner, Volume(head.native.data[box], np.asarray(head.native.affine @ corner)))
+    brain = resample(Volume(head.mask.astype(np.float32), head.native.affine), grid) > 0.5
+    data = resample(head.native, grid)
+    if recipe.heads and recipe.heads.skull == "strip":
+        data = np.where(brain, data, 0).astype(np.float32)
+    within = brain if recipe.brain == "nonzero" else MASKS[recipe.brain](data)
+    return WholeScan(
+        image=as_halves(RULES[recipe.intensity](data, within)[None], path),
+        grid=grid,
+        inner=inner,
+        native=native,
+        brain_ml=head.evidence.brain_ml,
     )
 
 

@@ -6,6 +6,7 @@ promises is read, and gzip's checksum is verified. isal decompresses about twice
 
 import io
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -86,6 +87,32 @@ def read_series(path: Path) -> Volume:
         shape = _shape(header, path, 4)
         affine = _affine(header, path)
         data = _read_voxels(file, header, shape, path)
+    return Volume(data, affine)
+
+
+def read_volumes(path: Path, volumes: Sequence[int]) -> Volume:
+    """Read some volumes of a 4D file; the others are never in memory together.
+
+    Args:
+        path: The file.
+        volumes: Which, each once; they come in this order.
+
+    Returns:
+        Data of shape (x, y, z, len(volumes)).
+
+    Raises:
+        ScanError: As `read_series`.
+    """
+    places = {int(number): place for place, number in enumerate(volumes)}
+    with _opened(path) as file:
+        header = _read_header(file, path)
+        *shape, count = _shape(header, path, 4)
+        affine = _affine(header, path)
+        # Volume after volume, as the file has them.
+        data = np.empty((*shape, len(places)), dtype=np.float32, order="F")
+        for number, part in enumerate(_parts(file, header, tuple(shape), count, path)):
+            if number in places:
+                data[..., places[number]] = part
     return Volume(data, affine)
 
 
@@ -196,22 +223,32 @@ def _affine(header: Any, path: Path) -> Affine:
 
 
 def _read_voxels(file: BinaryIO, header: Any, shape: tuple[int, ...], path: Path) -> FloatArray:
+    (data,) = _parts(file, header, shape, 1, path)
+    return data
+
+
+def _parts(
+    file: BinaryIO, header: Any, shape: tuple[int, ...], count: int, path: Path
+) -> Iterator[FloatArray]:
+    """Arrays of one shape that follow each other; all must be taken, to see that all are there."""
     dtype = header.get_data_dtype()
-    count = int(np.prod(shape))
+    size = int(np.prod(shape)) * dtype.itemsize
+    slope, intercept = header.get_slope_inter()
     try:
         _skip(file, int(header["vox_offset"]) - nib.Nifti2Header.sizeof_hdr, header)
-        raw = file.read(count * dtype.itemsize)
+        for number in range(count):
+            raw = file.read(size)
+            if len(raw) < size:
+                there = number * size + len(raw)
+                msg = f"{path} is cut short: {there:,} of {count * size:,} bytes of voxels."
+                raise ScanError("truncated", msg)
+            data = np.frombuffer(raw, dtype=dtype).reshape(shape, order="F").astype(np.float32)
+            if slope is not None and (slope, intercept) != (1.0, 0.0):
+                data = data * np.float32(slope) + np.float32(intercept)
+            yield data
         file.read(1)  # reaching the end is what makes gzip verify its checksum
     except _DECOMPRESSION_ERRORS as error:
         raise ScanError("truncated", f"{path} is corrupt or cut short: {error}.") from None
-    if len(raw) < count * dtype.itemsize:
-        msg = f"{path} is cut short: {len(raw):,} of {count * dtype.itemsize:,} bytes of voxels."
-        raise ScanError("truncated", msg)
-    data = np.frombuffer(raw, dtype=dtype).reshape(shape, order="F").astype(np.float32)
-    slope, intercept = header.get_slope_inter()
-    if slope is not None and (slope, intercept) != (1.0, 0.0):
-        data = data * np.float32(slope) + np.float32(intercept)
-    return data
 
 
 def _skip(file: BinaryIO, count: int, header: Any) -> None:

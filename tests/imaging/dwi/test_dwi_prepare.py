@@ -13,10 +13,16 @@ import pytest
 from braintune.cohort.read import read_cohort
 from braintune.cohort.tables import read_table
 from braintune.errors import InputError
+from braintune.fitting.starting import settle
 from braintune.imaging.nifti import ScanError
 from braintune.imaging.preparation import fingerprint, prepare_scan
 from braintune.imaging.prepare import prepare
+from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import PrepareRecipe, Recipe, ScansRecipe
+from braintune.registry import parse
+from braintune.synthesis.diffusion.recipe import DiffusionRecipe
+from braintune.tasks.segmentation import Segmentation
+from braintune.tasks.task import make_any_task
 from conftest import Outcome
 from imaging.dwi.dwi_phantom import FIBRE_FA, FIBRE_MD, SPACING, phantom, write
 
@@ -131,6 +137,43 @@ def test_what_means_nothing_to_maps_is_refused(values: dict[str, object], reason
     recipe = {"task": {"kind": "regression", "target": "age"}, "backbone": {"name": "sfcn"}}
     with pytest.raises(InputError, match=reason):
         Recipe.parse({**recipe, "prepare": {"dwi": {}, **values}})
+
+
+def test_work_on_one_channel_refuses_series() -> None:
+    """Label maps, pre-training and the generator of scans know images of one channel alone."""
+    backbone = {"name": "unet", "channels": [2, 3, 4]}
+    task = {"kind": "segmentation", "target": "tract", "labels": {1: "fornix"}}
+    recipe = Recipe.parse({"task": task, "prepare": SMALL, "backbone": backbone})
+    labelled = make_any_task(recipe.task)
+    assert isinstance(labelled, Segmentation)
+    with pytest.raises(InputError, match="not to diffusion series"):
+        labelled.check(recipe)
+    with pytest.raises(InputError, match="pre-training takes scans of one channel"):
+        PretrainRecipe.parse(
+            {
+                "objective": {"kind": "masked"},
+                "backbone": {"name": "nit"},
+                "sources": {"mine": {"cohort": "cohort"}},
+                "prepare": SMALL,
+            }
+        )
+    generated = {"prepare": {**SMALL, "shape": [40, 48, 40], "intensity": "percentile"}}
+    with pytest.raises(InputError, match="makes scans of one channel"):
+        parse(DiffusionRecipe, generated, "")
+
+
+def test_the_weights_preparation_is_taken_but_for_the_mask() -> None:
+    """AnatCL's own mask is the whole image, which means nothing to a series."""
+    recipe = Recipe.parse(
+        {
+            "task": {"kind": "regression", "target": "age"},
+            "prepare": {"like": "weights", "dwi": {"maps": ["md"]}},
+            "backbone": {"name": "anatcl", "weights": "global-fold0"},
+        }
+    )
+    settled = settle(recipe).prepare
+    assert (settled.brain, settled.dwi) == ("nonzero", recipe.prepare.dwi)
+    assert settled.shape == (121, 128, 121)
 
 
 def test_the_command_prepares_series_and_goes_on(

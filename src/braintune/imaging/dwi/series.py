@@ -13,7 +13,7 @@ from braintune.imaging.dwi.masks import brain_mask
 from braintune.imaging.dwi.shells import Indices, choose_volumes
 from braintune.imaging.dwi.sidecars import DwiFiles, find_files
 from braintune.imaging.intensity import Mask
-from braintune.imaging.nifti import Affine, FloatArray, ScanError, Volume, read_header, read_series
+from braintune.imaging.nifti import Affine, FloatArray, ScanError, Volume, read_header, read_volumes
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def read_dwi(path: Path, recipe: DwiRecipe) -> Series:
     """
     files, gradients, unweighted, weighted = _chosen(path, recipe)
     volumes = np.concatenate([unweighted, weighted])
-    series = read_series(path)
-    data = series.data[..., volumes]
+    series = read_volumes(path, volumes.tolist())
+    data = series.data
     mean = np.nan_to_num(data[..., : len(unweighted)], posinf=0, neginf=0).mean(axis=-1)
     mask = brain_mask(Volume(mean, series.affine), files.mask)
     _refuse_unfit(data, volumes, mask, path)

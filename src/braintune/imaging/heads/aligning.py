@@ -1,9 +1,9 @@
 """Linear registration of a scan to the template, by Gauss and Newton.
 
 The template's intensities are explained by the scan's at the places that the map says, times a
-factor, plus a constant; what is left over is made small, which is the same as making the correlation
-large. All parameters move together, so a level takes about ten steps, without learning rates, random
-samples or threads: the same scan gives the same map.
+factor, plus a constant; what is left over is made small, which is the same as making the
+correlation large. All parameters move together, so a level takes about ten steps, without learning
+rates, random samples or threads: the same scan gives the same map.
 
 A map leads from the template's millimetres to the scan's.
 """
@@ -21,7 +21,7 @@ from braintune.imaging.heads.template import template_at
 from braintune.imaging.nifti import Affine, Volume, spacing_of
 
 Array = npt.NDArray[np.float64]
-# Parameters are counted about the brain's middle, where turning and shifting are nearly independent.
+# Parameters are counted about the brain's middle, where turns and shifts are nearly independent.
 _CENTER = np.array([0.0, -20.0, 10.0])
 _FREEDOM = {"rigid": 6, "similarity": 7, "affine-9": 9, "affine-12": 12}
 # Step of the numerical derivative of the map's entries, in each parameter's own unit.
@@ -40,14 +40,14 @@ class Level:
 
     Attributes:
         spacing: The template's voxels, in millimetres; the scan is blurred to them.
-        shell: How far around the template's brain is compared, in millimetres.
+        margin: How far around the template's brain is compared, in millimetres.
         every: One in so many of these voxels is looked at.
         steps: Most steps.
         robust: Whether voxels that do not fit count less, as those of the skull or a lesion.
     """
 
     spacing: float
-    shell: float = 6.0
+    margin: float = 6.0
     every: int = 1
     steps: int = 20
     robust: bool = True
@@ -73,8 +73,8 @@ def align(scan: Volume, start: Affine, kind: Registration, level: Level) -> tupl
         level: The resolution.
 
     Returns:
-        The map, of shape (4, 4), and the loss of the intensities that it leaves unexplained, infinite
-        if the template lies outside of the scan.
+        The map, of shape (4, 4), and the loss of the intensities that it leaves unexplained,
+        infinite if the template lies outside of the scan.
     """
     problem = _Problem(scan, level)
     build, parameters = _parametrised(start, kind)
@@ -104,7 +104,7 @@ class _Problem:
 
     def __init__(self, scan: Volume, level: Level) -> None:
         template = template_at(level.spacing)
-        index = np.argwhere(template.outside <= level.shell)[:: level.every]
+        index = np.argwhere(template.outside <= level.margin)[:: level.every]
         self._wanted = template.t1[tuple(index.T)].astype(np.float64)
         self._points = index @ template.grid.affine[:3, :3].T + template.grid.affine[:3, 3]
         self._to_index = np.linalg.inv(scan.affine)
@@ -176,9 +176,11 @@ def _parametrised(start: Affine, kind: Registration) -> tuple[Callable[[Array], 
     """
     parameters = np.zeros(_FREEDOM[kind])
     if kind == "affine-12":
-        return (
-            lambda p: np.asarray(start @ _about_center(np.eye(3) + p[3:].reshape(3, 3), p[:3]))
-        ), (parameters)
+
+        def build_any(p: Array) -> Affine:
+            return np.asarray(start @ _about_center(np.eye(3) + p[3:].reshape(3, 3), p[:3]))
+
+        return build_any, parameters
     left, _, right = np.linalg.svd(start[:3, :3])
     turn = left @ right
     base = np.eye(4)

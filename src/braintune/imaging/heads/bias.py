@@ -20,7 +20,7 @@ def log_field(scan: Volume, mask: npt.NDArray[np.bool_]) -> Volume:
         scan: The scan, nothing below 0.
         mask: Where tissue is.
     """
-    import SimpleITK as sitk
+    import SimpleITK
 
     # One thread adds up in one order, so the same scan gives the same field.
     spacing = spacing_of(scan.affine)
@@ -29,16 +29,16 @@ def log_field(scan: Volume, mask: npt.NDArray[np.bool_]) -> Volume:
     inside = _coarse(mask.astype(np.float32), shrink) > 0.5
     fields = []
     for values in (image, inside.astype(np.uint8)):
-        field = sitk.GetImageFromArray(np.ascontiguousarray(values.T))
+        field = SimpleITK.GetImageFromArray(np.ascontiguousarray(values.T))
         field.SetSpacing([float(s) for s in spacing * shrink])
         fields.append(field)
-    corrector = sitk.N4BiasFieldCorrectionImageFilter()
+    corrector = SimpleITK.N4BiasFieldCorrectionImageFilter()
     corrector.SetNumberOfThreads(1)
     corrector.SetMaximumNumberOfIterations(_STEPS)
     corrector.SetConvergenceThreshold(_THRESHOLD)
     corrector.SetNumberOfControlPoints(_CONTROL_POINTS)
     corrector.Execute(*fields)
-    log = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(fields[0])).T
+    log = SimpleITK.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(fields[0])).T
     log = np.asarray(log, dtype=np.float32)
     # The middle of a coarse voxel lies in the middle of the voxels that it is made of.
     move = np.diag([*shrink.astype(float), 1.0])

@@ -16,28 +16,30 @@ from scipy import ndimage
 from braintune.heads_recipe import HeadsRecipe, Registration
 from braintune.imaging.grid import Grid, covering, ras_grid, resample
 from braintune.imaging.heads.aligning import Level, align
-from braintune.imaging.heads.bias import log_field
+from braintune.imaging.heads.bias import log_field, without_field
 from braintune.imaging.heads.limits import native_grid
 from braintune.imaging.heads.searching import likely_poses
 from braintune.imaging.heads.template import template_at
 from braintune.imaging.heads.warping import warped_brain
-from braintune.imaging.nifti import Affine, FloatArray, Volume
+from braintune.imaging.nifti import Affine, FloatArray, Volume, spacing_of
 
 Mask = npt.NDArray[np.bool_]
 _SPACING = 2.0
 # Poses that are tried until one leaves so little unexplained that it must be right.
-_POSES, _RIGHT = 6, 0.85
-_FIRST = Level(8.0, shell=10.0, robust=False)
-_SECOND = Level(4.0, shell=6.0)
+_POSES, _RIGHT = 6, 0.31
+_FIRST = Level(8.0, margin=6.0, robust=False)
+_SECOND = Level(4.0, margin=4.0)
 # In the end only the brain is left, and the correlation itself is what counts.
-_MASKED = Level(4.0, shell=6.0, robust=False)
-_LAST = Level(2.0, shell=3.0, every=5, steps=6, robust=False)
+_MASKED = Level(4.0, margin=6.0, robust=False)
+_LAST = Level(2.0, margin=3.0, every=5, steps=6, robust=False)
 # How far around the template's brain there may be tissue that the bias field is told by.
 _TISSUE_MM = 6.0
 # A scan without skull has nothing further from the template's brain than this, in millimetres,
 # but for this share of what is not 0.
 _SKULL_MM, _SKULL_SHARE = 14.0, 0.01
 _CORNER_SHARE = 0.3
+# The template's edge was blurred as it was averaged, and lies this far within the skull.
+_WIDER_MM, _SMOOTH_MM = 0.75, 1.4
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def find_brain(scan: Volume, recipe: HeadsRecipe, mask: FloatArray | None = None
     seconds: dict[str, float] = {}
     with _timed(seconds, "copy"):
         copy = _copy(scan)
-        known = None if mask is None else _on(Volume(mask, scan.affine), copy)
+        known = None if mask is None else resample(Volume(mask, scan.affine), native_grid(copy))
     with _timed(seconds, "search"):
         seen = copy if known is None else Volume(copy.data * (known > 0.5), copy.affine)
         map_ = _rough_map(seen, recipe.registration)
@@ -86,12 +88,12 @@ def find_brain(scan: Volume, recipe: HeadsRecipe, mask: FloatArray | None = None
         with _timed(seconds, "bias"):
             tissue = outside <= _TISSUE_MM if known is None else known > 0.5
             field = log_field(copy, tissue & (copy.data > 0))
-            copy = Volume(copy.data / np.exp(_on(field, copy, edge=True)), copy.affine)
+            copy = Volume(without_field(copy.data, native_grid(copy), field), copy.affine)
     with _timed(seconds, "brain"):
         if known is None:
             if recipe.registration != "none":
                 map_, _ = align(copy, map_, "affine-12", _SECOND)
-            known = _largest(warped_brain(copy, map_, native_grid(copy)))
+            known = _widened(_largest(warped_brain(copy, map_, native_grid(copy))), copy)
     with _timed(seconds, "registration"):
         if recipe.registration != "none":
             brain = Volume(copy.data * (known > 0.5), copy.affine)
@@ -151,15 +153,6 @@ def _on_scan(values: FloatArray, map_: Affine, scan: Volume) -> FloatArray:
     return resample(own, native_grid(scan)) + far
 
 
-def _on(volume: Volume, scan: Volume, *, edge: bool = False) -> FloatArray:
-    if not edge:
-        return resample(volume, native_grid(scan))
-    move = np.eye(4)
-    move[:3, 3] = -2
-    padded = np.pad(volume.data, 2, mode="edge")
-    return resample(Volume(padded, np.asarray(volume.affine @ move)), native_grid(scan))
-
-
 def _largest(share: FloatArray) -> FloatArray:
     """The largest part of a mask, its holes filled."""
     labels, count = ndimage.label(share > 0.5)
@@ -169,6 +162,19 @@ def _largest(share: FloatArray) -> FloatArray:
     filled = ndimage.binary_fill_holes(largest)
     kept = np.where((labels > 0) & ~largest, 0, share)
     return np.where(filled & (kept <= 0.5), 1, kept).astype(np.float32)
+
+
+def _widened(share: FloatArray, scan: Volume) -> FloatArray:
+    """A mask that reaches a little further and has a smooth surface."""
+    mask = share > 0.5
+    voxel = spacing_of(scan.affine)
+    beyond, within = (
+        ndimage.distance_transform_edt(side, sampling=voxel) for side in (~mask, mask)
+    )
+    half = voxel.mean() / 2
+    distance = np.where(mask, half - within, beyond - half)
+    smooth = ndimage.gaussian_filter(distance, _SMOOTH_MM / voxel)
+    return np.clip(0.5 + (_WIDER_MM - smooth) / (2 * half), 0, 1).astype(np.float32)
 
 
 @contextmanager

@@ -21,19 +21,23 @@ _SPACING = 10.0
 _PATCH = 23
 _TEMPLATE_SPACING = 4.0
 # What must be dark around the brain, in millimetres.
-_SHELL = 12.0
+_SHELL = 6.0
 _PITCHES = (-48, -24, 0, 24, 48)
 _TURNS = (-24, 0, 24)
 # Adults' brains are smaller than the template's, which grew as it was averaged.
 _SIZE = 0.93
 # The brain's middle in MNI millimetres, about which it is turned.
 _CENTER = np.array([0.0, -20.0, 10.0])
+# Middles of brains that are further from each other than this are two places, in millimetres.
+_APART_MM = 50.0
 # Variance under the template below which there is nothing to compare with, in squared intensity.
 _LEAST_VARIANCE = 0.01
 
 
 def likely_poses(head: Volume, count: int) -> list[Affine]:
-    """The likeliest maps, of rotation, shift and a usual size, from the template's millimetres to the scan's, best first.
+    """The likeliest maps from the template's millimetres to the scan's, likely ones first.
+
+    They turn, shift and shrink to a usual size.
 
     Args:
         head: The scan; white matter near 1, background near 0.
@@ -46,12 +50,31 @@ def likely_poses(head: Volume, count: int) -> list[Affine]:
     found = []
     for pitch, roll, yaw in product(_PITCHES, _TURNS, _TURNS):
         turn = Rotation.from_euler("xyz", [pitch, roll, yaw], degrees=True).as_matrix()
-        value, place = _best_place(plain, squared, shape, *_turned(turn))
-        # Shifts to the left of the scan have wrapped around.
-        shift = [p if p < n else p - s for p, n, s in zip(place, scan.shape, shape, strict=True)]
-        found.append((value, _pose(turn, np.array(shift), grid)))
+        for value, place in _best_places(plain, squared, shape, *_turned(turn)):
+            # Shifts to the left of the scan have wrapped around.
+            shift = [
+                p if p < n else p - s for p, n, s in zip(place, scan.shape, shape, strict=True)
+            ]
+            found.append((value, _pose(turn, np.array(shift), grid)))
     found.sort(key=lambda pair: -pair[0])
-    return [pose for _, pose in found[:count]]
+    return _several_places([pose for _, pose in found])[:count]
+
+
+def _several_places(poses: list[Affine]) -> list[Affine]:
+    """Poses in turn from each place: a neck may look more like a brain than the brain does."""
+    ranked = []
+    middles = [pose[:3, :3] @ _CENTER + pose[:3, 3] for pose in poses]
+    places: list[npt.NDArray[np.float64]] = []
+    counts: list[int] = []
+    for order, middle in enumerate(middles):
+        near = [i for i, p in enumerate(places) if np.linalg.norm(p - middle) < _APART_MM]
+        if not near:
+            places.append(middle)
+            counts.append(0)
+            near = [len(places) - 1]
+        ranked.append((counts[near[0]], order))
+        counts[near[0]] += 1
+    return [poses[order] for _, order in sorted(ranked)]
 
 
 def _turned(turn: npt.NDArray[np.float64]) -> tuple[FloatArray, FloatArray]:
@@ -72,14 +95,14 @@ def _turned(turn: npt.NDArray[np.float64]) -> tuple[FloatArray, FloatArray]:
     return t1, (weight > 0.5).astype(np.float32)
 
 
-def _best_place(
+def _best_places(
     plain: npt.NDArray[np.complex64],
     squared: npt.NDArray[np.complex64],
     shape: list[int],
     t1: FloatArray,
     weight: FloatArray,
-) -> tuple[float, tuple[int, ...]]:
-    """The largest correlation over all shifts of the template, and its shift."""
+) -> list[tuple[float, tuple[int, ...]]]:
+    """The largest correlations at two places far from each other, and the template's shifts."""
     count = weight.sum()
     centered = (t1 - (t1 * weight).sum() / count) * weight
     over = np.conj(fft.rfftn(weight, shape))
@@ -87,8 +110,14 @@ def _best_place(
     variance = np.maximum(squares / count - (total / count) ** 2, _LEAST_VARIANCE)
     product_ = fft.irfftn(plain * np.conj(fft.rfftn(centered, shape)), shape)
     values = product_ / np.sqrt(variance * count) / np.linalg.norm(centered)
-    place = np.unravel_index(int(values.argmax()), values.shape)
-    return float(values[place]), tuple(int(p) for p in place)
+    found = []
+    reach = int(_APART_MM / _SPACING)
+    for _ in range(2):
+        place = tuple(int(p) for p in np.unravel_index(int(values.argmax()), values.shape))
+        found.append((float(values[place]), place))
+        box = tuple(slice(max(p - reach, 0), p + reach + 1) for p in place)
+        values[box] = -1
+    return found
 
 
 def _pose(turn: npt.NDArray[np.float64], shift: npt.NDArray[np.int_], grid: Grid) -> Affine:

@@ -1,8 +1,8 @@
 """A smooth warp of the template onto a head, by which its brain mask becomes the head's.
 
-Thirion's demons (Medical Image Analysis 2, 1998), driven by both images' gradients, within the brain
-and a shell around it: there the skull-stripped template is as dark as fluid and bone are, and further
-out, where it is empty and a head is not, nothing pulls.
+Thirion's demons (Medical Image Analysis 2, 1998), driven by both images' gradients, within the
+brain and a shell around it: there the skull-stripped template is as dark as fluid and bone are, and
+further out, where it is empty and a head is not, nothing pulls.
 """
 
 from dataclasses import dataclass
@@ -37,6 +37,8 @@ _LONGEST_STEP = 0.5
 # Intensities, white matter near 0.9, beyond which nothing is brain.
 _RANGE = (-0.1, 1.25)
 _REFIT = 5
+# Differences beyond this are not of one tissue: marrow and fat near the brain pull little.
+_FOREIGN = 0.45
 _INVERSIONS = 12
 
 
@@ -61,7 +63,7 @@ def _warp(template: Template, moved: FloatArray) -> FloatArray:
     """Displacement, in voxels, that brings a linearly registered scan onto the template."""
     places = np.indices(moved.shape, dtype=np.float32)
     weight = (template.outside <= _SHELL).astype(np.float32)
-    own_gradient = np.stack(np.gradient(template.t1))
+    own_gradient = _gradient(template.t1)
     warp = np.zeros((3, *moved.shape), dtype=np.float32)
     number = 0
     for stage in _STAGES:
@@ -72,13 +74,18 @@ def _warp(template: Template, moved: FloatArray) -> FloatArray:
             number += 1
             matched = np.clip(factor * values + constant, *_RANGE)
             difference = template.t1 - matched
-            gradient = (own_gradient + np.stack(np.gradient(matched))) / 2
+            gradient = (own_gradient + _gradient(matched)) / 2
             size = (gradient**2).sum(axis=0) + 0.36 * difference**2 + 1e-4
-            step = weight * difference * gradient / size
+            trust = 1 / (1 + (difference / _FOREIGN) ** 2)
+            step = weight * trust * difference * gradient / size
             length = np.sqrt((step**2).sum(axis=0))
             step *= np.minimum(1, _LONGEST_STEP / np.maximum(length, 1e-6))
             warp = _blurred(warp + _blurred(step, stage.fluid), stage.elastic)
     return warp
+
+
+def _gradient(values: FloatArray) -> FloatArray:
+    return np.stack([np.gradient(values, axis=axis) for axis in range(3)])
 
 
 def _matched(values: FloatArray, wanted: FloatArray) -> tuple[float, float]:
