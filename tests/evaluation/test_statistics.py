@@ -11,7 +11,7 @@ from braintune.evaluation.intervals import (
     difference_interval,
     metric_intervals,
 )
-from braintune.evaluation.paired import holm, nadeau_bengio
+from braintune.evaluation.paired import holm, nadeau_bengio, nadeau_bengio_many
 from braintune.tasks.classification_metrics import BINARY
 from braintune.tasks.regression_metrics import REGRESSION
 from braintune.tasks.task import Scored
@@ -110,6 +110,13 @@ def test_the_corrected_test_of_degenerate_folds() -> None:
     assert nadeau_bengio([0.0, 0.0], 80, 20).p == 1.0
     assert nadeau_bengio([0.1, 0.1], 80, 20).p == 0.0
     assert nadeau_bengio([0.1, float("nan"), 0.2], 80, 20).difference == pytest.approx(0.15)
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.1, 0.25, np.nan]), min_size=4, max_size=4)))
+def test_many_corrected_tests_are_each_the_one(rows: list[list[float]]) -> None:
+    expected = [nadeau_bengio(row, 30, 10).p for row in rows]
+    found = nadeau_bengio_many(np.array(rows).reshape(-1, 4), 30, 10)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))

@@ -171,6 +171,9 @@ def test_the_command_says_what_the_files_say(
     page = (finished_study / "study.html").read_text()
     assert "brain volume only" in page
     assert page.count("<svg") == 4
+    (finished_study / "study.html").unlink()
+    assert braintune("report", finished_study).status == 0
+    assert (finished_study / "study.html").read_text() == page
 
 
 def test_optuna_asks_for_the_same_trials_after_a_break(cohort_folder: Path, tmp_path: Path) -> None:

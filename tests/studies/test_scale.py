@@ -102,6 +102,10 @@ def test_a_study_of_sizes_runs(
     path = study_file(methods={"full": {}}, tune=None, fractions=[0.5, 0.75, 1.0])
     out = tmp_path / "out"
     shared = ["scale", path, "--cohort", cohort_folder, "--out", out, "--workers", 1]
+    planned = json.loads(braintune(*shared, "--dry-run", "--json").out)
+    assert [context["fraction"] for context in planned["contexts"]] == [0.5, 0.75, 1.0]
+    assert planned["fits"] == 12
+    assert not out.exists()
     outcome = braintune(*shared, "--wish", "mae=3", "--json")
     assert outcome.status == 0
     document = json.loads(outcome.out)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from braintune.tasks.task import FloatArray
+
 
 @dataclass(frozen=True)
 class PairedTest:
@@ -49,6 +51,33 @@ def nadeau_bengio(differences: Sequence[float], n_train: float, n_test: float) -
         return PairedTest(mean, float("nan"), 1.0 if mean == 0 else 0.0)
     t = mean / float(np.sqrt(variance))
     return PairedTest(mean, t, float(2 * stats.t.sf(abs(t), len(values) - 1)))
+
+
+def nadeau_bengio_many(differences: FloatArray, n_train: float, n_test: float) -> FloatArray:
+    """The probabilities of `nadeau_bengio` for many pairs at once.
+
+    Args:
+        differences: One row a pair, one column a fold.
+        n_train: Training rows of a fold, on average.
+        n_test: Test rows of a fold, on average.
+
+    Returns:
+        One a pair.
+
+    Example:
+        >>> nadeau_bengio_many(np.array([[0.1, 0.12, 0.08, 0.11, 0.09]]), 80, 20).round(4).tolist()
+        [0.0007]
+    """
+    known = ~np.isnan(differences)
+    count = known.sum(axis=1)
+    mean = np.where(known, differences, 0).sum(axis=1) / np.maximum(count, 1)
+    squares = np.where(known, (differences - mean[:, None]) ** 2, 0).sum(axis=1)
+    variance = squares / np.maximum(count - 1, 1) * (1 / np.maximum(count, 1) + n_test / n_train)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(mean) / np.sqrt(variance)
+    p = 2 * stats.t.sf(np.where(variance > 0, t, 0), np.maximum(count - 1, 1))
+    p = np.where(variance == 0, np.where(mean == 0, 1.0, 0.0), p)
+    return np.where(count < 2, np.nan, p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

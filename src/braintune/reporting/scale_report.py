@@ -69,10 +69,13 @@ def draw_curves(group: dict[str, Any]) -> str:
             )
             if curve["wish"] is not None:
                 axes.axhline(curve["wish"]["score"], color="#7b8794", linewidth=1, linestyle=":")
-        if curves:
-            largest = max(point["subjects"] for point in curves[0]["points"])
-            axes.axvline(largest, color="#7b8794", linewidth=0.8, linestyle="--")
         axes.set_xscale("log")
+        if curves:
+            sizes = [point["subjects"] for point in curves[0]["points"]]
+            axes.axvline(max(sizes), color="#7b8794", linewidth=0.8, linestyle="--")
+            ticks = [*sizes, curves[0]["line"]["subjects"][-1]]
+            axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+            axes.minorticks_off()
         axes.set_xlabel("subjects to learn from")
         axes.set_ylabel(group["label"])
         axes.legend()

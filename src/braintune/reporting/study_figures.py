@@ -57,6 +57,7 @@ def critical_difference(context: dict[str, Any]) -> str:
                 textcoords="offset points",
                 color=color,
                 fontsize=9,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )
         for height, (first, last) in enumerate(groups, start=1):
             ends = [entries[first]["value"], entries[last]["value"]]

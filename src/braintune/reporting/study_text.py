@@ -34,7 +34,7 @@ def plan_text(document: dict[str, Any]) -> str:
     )
     cost = (
         f"About {duration(document['seconds'])} of computing, {duration(document['elapsed'])} with"
-        f" {document['at_once']} at once, without preparing the scans. Compared with"
+        f" {document['at_once']} at once, without preparing and augmenting scans. Compared with"
         f" {document['baseline']}."
     )
     return "\n\n".join([shape, _contexts_text(document["contexts"]), rendered(table), cost])

@@ -31,10 +31,12 @@ class Pace:
 
     Attributes:
         seconds: For a scan, forward and backward.
+        setup: Before the first step.
         source: ``"earlier fits"``, ``"a timed step"``, or ``"scaled"`` from other choices.
     """
 
     seconds: float
+    setup: float
     source: str
 
 
@@ -98,7 +100,8 @@ def _choice(
             scans = train.epochs * steps_per_epoch(len(fold.train), size) * size
             # Validation after each epoch and the test are forward passes, a third of a step.
             seen = train.epochs * len(fold.validation) + len(fold.test)
-            seconds += plan.fits_of_cell(choice) * pace.seconds * (scans + seen / 3)
+            one = pace.setup + pace.seconds * (scans + seen / 3)
+            seconds += plan.fits_of_cell(choice) * one
     return {
         "name": choice.name,
         "method": choice.method,
@@ -117,7 +120,7 @@ def _paces(
     plan: StudyPlan, audits: dict[str, RecipeAudit], earlier: dict[str, float]
 ) -> dict[str, Pace]:
     """How fast each choice learns, measured while there is time and scaled after that."""
-    found = {name: Pace(earlier[name], "earlier fits") for name in audits if name in earlier}
+    found = {name: Pace(earlier[name], 0.0, "earlier fits") for name in audits if name in earlier}
     began = time.monotonic()
     context = plan.contexts[0]
     for choice in plan.choices:
@@ -126,15 +129,18 @@ def _paces(
         if found and time.monotonic() - began > _TIMING:
             break
         recipe = plan.subjects[context.key, choice.name].recipe
-        seconds = time_step(recipe, context.plan.task)
-        found[choice.name] = Pace(seconds, "a timed step")
+        found[choice.name] = time_step(recipe, context.plan.task)
     size = {name: audit.memory["activations"] for name, audit in audits.items()}
     each = np.median([pace.seconds / size[name] for name, pace in found.items()])
-    return {name: found.get(name, Pace(float(each) * size[name], "scaled")) for name in audits}
+    setup = float(np.median([pace.setup for pace in found.values()]))
+    return {
+        name: found.get(name, Pace(float(each) * size[name], setup, "scaled")) for name in audits
+    }
 
 
-def time_step(recipe: Recipe, task: Task) -> float:
+def time_step(recipe: Recipe, task: Task) -> Pace:
     """Seconds that a scan takes in a training step, on blank scans and random weights."""
+    began = time.monotonic()
     fresh = recipe.backbone.model_copy(update={"weights": "none"})
     recipe = recipe.model_copy(update={"backbone": fresh})
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -142,14 +148,15 @@ def time_step(recipe: Recipe, task: Task) -> float:
     network = make_network(recipe, task).to(device)
     shape = input_shape(recipe)
     images = torch.randn(count, shape.channels, *shape.shape, device=device)
+    setup = time.monotonic() - began
     times = []
-    for _ in range(2):  # the first one sets up
+    for _ in range(2):  # the first one is slower
         began = time.monotonic()
         network(images).float().square().mean().backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.monotonic() - began)
-    return times[-1] / count
+    return Pace(times[-1] / count, setup + times[0] - times[-1], "a timed step")
 
 
 def _earlier(out: Path | None) -> dict[str, float]:

@@ -184,6 +184,7 @@ def curve_sentences(document: dict[str, Any], label: str) -> list[str]:
 
 
 def _wish_sentence(wish: dict[str, Any], label: str) -> str:
+    label = label[:1].upper() + label[1:]
     if wish["subjects"] is None:
         text = (
             f"{label} {wish['score']:g} is beyond what the law reaches with any number of subjects"

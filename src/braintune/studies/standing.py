@@ -9,7 +9,7 @@ import numpy as np
 
 from braintune.evaluation.delong import delong
 from braintune.evaluation.intervals import interval
-from braintune.evaluation.paired import holm, nadeau_bengio
+from braintune.evaluation.paired import holm, nadeau_bengio, nadeau_bengio_many
 from braintune.evaluation.resampling import resampled, subject_counts
 from braintune.evaluation.splits import Fold
 from braintune.studies.scores import Entry, demand_same_splits
@@ -143,7 +143,12 @@ class Standing:
     def _all_pairs(self) -> dict[tuple[int, int], tuple[float, float]]:
         """The probability of each pair, alone and corrected for all of them."""
         pairs = list(combinations(range(len(self.entries)), 2))
-        alone = [self._p(first, second) for first, second in pairs]
+        if self.test == CORRECTED_T and pairs:
+            scores, ends = np.stack(self._by_fold), np.array(pairs)
+            differences = scores[ends[:, 0]] - scores[ends[:, 1]]
+            alone = nadeau_bengio_many(differences, *self._rows).tolist()
+        else:
+            alone = [self._p(first, second) for first, second in pairs]
         return dict(zip(pairs, zip(alone, holm(alone), strict=True), strict=True))
 
     def _compare(self, first: int, second: int) -> Comparison:
@@ -154,15 +159,16 @@ class Standing:
     def _p(self, first: int, second: int) -> float:
         if self.test == CORRECTED_T:
             differences = self._by_fold[first] - self._by_fold[second]
-            learnt = [len(fold.train) + len(fold.validation) for fold in self._folds]
-            tested = [len(fold.test) for fold in self._folds]
-            test = nadeau_bengio(
-                differences.tolist(), float(np.mean(learnt)), float(np.mean(tested))
-            )
-            return test.p
+            return nadeau_bengio(differences.tolist(), *self._rows).p
         if self.test == DELONG:
             return self._delong(first, second)
         return bootstrap_p(self._samples[first] - self._samples[second])
+
+    @property
+    def _rows(self) -> tuple[float, float]:
+        """Rows that a fold learns from, and that it tests, on average."""
+        learnt = [len(fold.train) + len(fold.validation) for fold in self._folds]
+        return float(np.mean(learnt)), float(np.mean([len(fold.test) for fold in self._folds]))
 
     def _delong(self, first: int, second: int) -> float:
         scores = [
