@@ -17,17 +17,25 @@ from braintune.fitting.pretraining.pretrain import PretrainExecution, pretrain
 from braintune.fitting.starting import settle
 from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import Recipe
+from braintune.studies.choices import choices_of
+from braintune.studies.contexts import contexts_of
+from braintune.studies.plan import plan_study
+from braintune.studies.recipe import StudyRecipe
 from braintune.tasks.task import make_task
 from fitting.blob_phantom import write_blob_cohort
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "papers"
 PRETRAINING = sorted(FOLDER.glob("efficient-vit/pretrain-*.yaml"))
+SYNTHETIC = sorted(FOLDER.glob("video-and-synthetic/pretrain-*.yaml"))
 RECIPES = sorted(set(FOLDER.glob("efficient-vit/*.yaml")) - set(PRETRAINING))
 CHAINS = sorted(FOLDER.glob("hyps/*-diagnosis.yaml"))
 SEGMENTING = sorted(set(FOLDER.glob("hyps/*.yaml")) - set(CHAINS))
 # What makes any of them short: one epoch, coarse scans, a network of two small blocks.
 SHORT = ["train.epochs=1", "train.batch_size=4", "prepare.spacing=6", "prepare.shape=[32,32,32]"]
 SMALL = ["patch=8", "width=16", "depth=2", "heads=2", "hidden=16"]
+STUDIES = sorted(FOLDER.glob("*/*study.yaml"))
+# Single recipes that studies are built on, and what trains in them: of FMCIB, in the paper's count.
+BASES = {"adhd-lora/lora": 1_639_088, "slice-models/age": 1_019_361}
 every_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 # Counted by the paper (HyPS), by the definition of the method, and of the whole network.
 MILLIONS = {"hyps": 20.070, "serial": 19.828, "parallel": 19.840, "cps": 20.070, "full": 62.187}
@@ -122,3 +130,38 @@ def test_a_chain_begins_with_the_run_of_a_segmenting_recipe(path: Path) -> None:
     recipe = ChainRecipe.read(path)
     assert recipe.segment.run == "runs/hyps-hyps"
     assert len(recipe.diagnose.labels or []) == 2
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_what_a_study_is_built_on_trains_as_many_parameters_as_published(name: str) -> None:
+    assert audit_recipe(Recipe.read(FOLDER / f"{name}.yaml")).parameters.trainable == BASES[name]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_choice_of_a_study_is_a_network(path: Path) -> None:
+    """Each is counted, but for its weights, which nobody has here."""
+    choices = choices_of(StudyRecipe.read(path))
+    for choice in choices:
+        recipe = choice.recipe(None, {"backbone.weights": "none"})
+        counts = audit_recipe(recipe).parameters
+        assert 0 < counts.trainable <= counts.total, choice.name
+    assert len({choice.name for choice in choices}) == len(choices) > 5
+
+
+@pytest.mark.parametrize("path", SYNTHETIC, ids=lambda path: path.stem)
+def test_weights_from_synthetic_scans_are_those_that_the_studies_start_from(path: Path) -> None:
+    recipe = PretrainRecipe.read(path)
+    study = StudyRecipe.read(FOLDER / "video-and-synthetic" / "age-study.yaml")
+    name = recipe.backbone.name
+    choice = next(c for c in choices_of(study) if c.name == f"{name}-synthetic")
+    fitted = choice.recipe(None, {})
+    assert fitted.backbone.weights == f"weights/synthetic-{name}"
+    assert (fitted.backbone.name, fitted.prepare) == (name, recipe.prepare)
+
+
+def test_a_study_of_a_paper_is_planned_on_a_cohort_of_its_layout(like_adni: Cohort) -> None:
+    study = StudyRecipe.read(FOLDER / "slice-models" / "alzheimers-study.yaml")
+    scratch = {name: change for name, change in study.methods.items() if "imagenet" not in name}
+    study = study.model_copy(update={"methods": scratch})
+    planned = plan_study(study, contexts_of(study, {"cohort": like_adni}))
+    assert planned.n_fits == len(planned.choices) * len(study.seeds) == 9 * 3

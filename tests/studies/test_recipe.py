@@ -49,6 +49,14 @@ def test_another_adapter_forgets_the_options_of_the_one_before() -> None:
     assert full.values["adapter"] == {"name": "full"}
 
 
+def test_a_change_deep_in_a_section_stays_with_its_method() -> None:
+    base = tiny_values(prepare={"dwi": {"maps": ["fa"]}})
+    methods = {"fa": {}, "md": {"prepare.dwi.maps": ["md"]}, "again": {"adapter.name": "probe"}}
+    choices = choices_of(StudyRecipe.parse(study_values(base=base, methods=methods, axes={})))
+    maps = {choice.name: choice.values["prepare"]["dwi"]["maps"] for choice in choices}
+    assert (maps["fa"], maps["md"], maps["again"]) == (["fa"], ["md"], ["fa"])
+
+
 def test_the_baseline_is_scratch_unless_named() -> None:
     study = StudyRecipe.parse(study_values(methods={"probe": {"adapter.name": "probe"}}))
     assert baseline_of(study, choices_of(study)).name == "scratch"

@@ -1,5 +1,6 @@
 """The study file: a base recipe, what is varied, what is tuned, and where the fits run."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -216,7 +217,7 @@ def flat(changes: dict[str, Any]) -> dict[str, Any]:
 
 def changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Plain values of a recipe with changes; the old ones stay as they are."""
-    copy = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
+    copy = deepcopy(values)
     for key, value in flat(changes).items():
         assign(copy, key, value)
     return copy
