@@ -49,10 +49,17 @@ def test_scores_are_those_of_the_predictions_that_it_writes(
     assert entry["value"] == pytest.approx(auc)
     assert entry["low"] < entry["value"] < entry["high"]
     assert (document["scans"], document["subjects"], document["folds"]) == (24, 24, 1)
-    sites = elsewhere.table["site"].value_counts()
-    assert {s: e["subjects"] for s, e in document["sites"].items()} == {
-        s: n for s, n in sites.items() if n >= 10
-    }
+    for by in ("site", "sex"):
+        counts = elsewhere.table[by].value_counts().to_dict()
+        groups = document["subgroups"][by]
+        assert {name: entry["subjects"] for name, entry in groups.items()} == counts
+        assert {n for n, e in groups.items() if e["value"] is not None} <= {
+            name for name, count in counts.items() if count >= 10
+        }
+    chances = table["p_AD"].astype(float)
+    bias = document["calibration"]["bias"]["external"]
+    assert bias["value"] == pytest.approx(chances.mean() - (table["dx"] == "AD").mean())
+    assert bias["low"] < bias["value"] < bias["high"]
 
 
 def test_baselines_see_the_table_of_the_run_alone(

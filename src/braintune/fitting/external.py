@@ -1,6 +1,6 @@
 """A finished run on a cohort that it has never seen: the test of whether it holds elsewhere."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,16 @@ import pandas as pd
 from braintune.cohort.cohort import Cohort
 from braintune.cohort.tables import read_table, write_table_text
 from braintune.errors import InputError, listing
+from braintune.evaluation.calibration import RIGHT, calibration_metrics
 from braintune.evaluation.intervals import bootstrap_rows, metric_intervals
 from braintune.evaluation.splits import Fold
+from braintune.evaluation.subgroups import by_subgroup
 from braintune.evaluation.summary import Outcome, score, summarise
 from braintune.files import make_folder, read_json, refuse_occupied, write_json, write_text
 from braintune.fitting.model import Model, open_model
 from braintune.fitting.predict import SEEN_WARNING, predict_cohort
 from braintune.run import RunFolder
 from braintune.tasks.task import FloatArray, Scored, Task
-
-# Below this many subjects a site has no row of its own.
-_FEWEST_AT_A_SITE = 10
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def evaluate(path: Path, cohort: Cohort, out: Path, workers: int | None = None) 
         raise InputError(f"No scan could be used. {table['problem'].iloc[0]}")
     reasons = table["problem"].astype("string")
     external = _lined_up(cohort.keep(used, reasons), truth[used.to_numpy()], known, task)
-    document = _scores(external, task, table[used], model)
+    document = _scores(external, task, table[used], model, _own_scores(run, task))
     document["excluded"] = [
         {"id": left.id, "reason": left.reason} for left in cohort.keep(used, reasons).exclusions
     ]
@@ -132,8 +131,10 @@ def _lined_up(cohort: Cohort, truth: FloatArray, known: pd.DataFrame, task: Task
     return External(both, np.concatenate([task.encode(known[task.target]), truth]), fold)
 
 
-def _scores(external: External, task: Task, table: pd.DataFrame, model: Model) -> dict[str, Any]:
-    """metrics.json of the external rows, and of each site."""
+def _scores(
+    external: External, task: Task, table: pd.DataFrame, model: Model, own: Scored
+) -> dict[str, Any]:
+    """metrics.json of the external rows, of groups of people, and how calibration has drifted."""
     predicted = np.full((len(external.both), len(task.columns())), np.nan)
     predicted[external.fold.test] = table[task.columns()].astype("float64").to_numpy()
     threshold = float(np.mean([member.threshold for member in model.members]))
@@ -141,27 +142,40 @@ def _scores(external: External, task: Task, table: pd.DataFrame, model: Model) -
     parts = (external.both, task, external.truth, [external.fold])
     document = summarise(*parts, outcome)
     document["threshold"] = None if np.isnan(threshold) else threshold
-    document["sites"] = _by_site(external, task, score(*parts, predicted, [threshold]))
+    elsewhere = score(*parts, predicted, [threshold])
+    headline = task.metrics[document["headline"]]
+    tested = external.both.table.iloc[external.fold.test]
+    document["subgroups"] = by_subgroup(elsewhere, headline, tested)
+    document["calibration"] = _calibration(task, own, elsewhere)
     return document
 
 
-def _by_site(external: External, task: Task, scored: Scored) -> dict[str, Any]:
-    """The headline at each site that has enough subjects."""
-    if "site" not in external.both.table.columns:
-        return {}
-    sites = external.both.table["site"].iloc[external.fold.test].fillna("n/a").to_numpy()
-    headline = next(iter(task.metrics.values()))
-    found: dict[str, Any] = {}
-    for site in sorted(set(sites)):
-        part = scored.take(np.flatnonzero(sites == site))
-        subjects = len(np.unique(part.subject))
-        if subjects < _FEWEST_AT_A_SITE:
-            continue
-        interval = metric_intervals(part, [headline], bootstrap_rows(part))[headline.name]
-        found[str(site)] = {
-            "subjects": subjects,
-            "value": interval.value,
-            "low": interval.low,
-            "high": interval.high,
+def _calibration(task: Task, own: Scored, elsewhere: Scored) -> dict[str, Any]:
+    """Each number of calibration on the run's own test rows and on the external ones."""
+    metrics = calibration_metrics(task)
+    found = {
+        name: metric_intervals(scored, metrics, bootstrap_rows(scored))
+        for name, scored in (("own", own), ("external", elsewhere))
+    }
+    return {
+        metric.name: {
+            "label": metric.label,
+            "right": RIGHT[metric.name],
+            **{name: asdict(intervals[metric.name]) for name, intervals in found.items()},
         }
-    return found
+        for metric in metrics
+    }
+
+
+def _own_scores(run: RunFolder, task: Task) -> Scored:
+    """The run's predictions of its own test rows."""
+    table = read_table(run.predictions_file)
+    truth = task.encode(table[task.target])
+    predicted = table[task.columns()].astype("float64").to_numpy()
+    return Scored(
+        truth=truth,
+        predicted=predicted,
+        decided=task.decide(predicted, 0.5),
+        fold=pd.factorize(table["fold"])[0].astype(np.int64),
+        subject=pd.factorize(table["participant_id"])[0].astype(np.int64),
+    )
