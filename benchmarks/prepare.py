@@ -79,8 +79,15 @@ def main() -> None:
         if part == "ants" and options.ants is None:
             continue
         document["environment"] = environment(("SimpleITK", "scipy", "nilearn"))
-        document[part] = parts[part]()
+        document[part] = _nameless(parts[part]())
         write_json(options.out, document)
+
+
+def _nameless(result: dict[str, Any]) -> dict[str, Any]:
+    """A result whose scans are counted: results name nobody."""
+    if "scans" not in result or isinstance(result["scans"], int):
+        return result
+    return result | {"scans": list(result["scans"].values())}
 
 
 def _recipe(registration: str = "affine-9", **settings: Any) -> PrepareRecipe:
