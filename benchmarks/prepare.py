@@ -44,7 +44,7 @@ Mask = npt.NDArray[np.bool_]
 _ANTS = """
 import json, sys, time
 import ants
-fixed, fixed_mask, moving, out = sys.argv[1:]
+fixed, moving, out = sys.argv[1:]
 start = time.process_time()
 found = ants.registration(ants.image_read(fixed), ants.image_read(moving),
                           type_of_transform="Affine", random_seed=1)
@@ -62,14 +62,16 @@ def main() -> None:
     parser.add_argument("--maps", type=Path)
     parser.add_argument("--ants", type=Path)
     parser.add_argument("--parts", nargs="*", default=["heads", "maps", "robust", "ants"])
-    parser.add_argument("--count", type=int, default=20, help="label maps that are taken")
+    parser.add_argument(
+        "--count", type=int, default=20, help="label maps, and heads beside ANTs, that are taken"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "prepare.json")
     options = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
         "heads": lambda: heads(options.heads, options.brains),
         "maps": lambda: label_maps(options.maps, options.count),
         "robust": lambda: robust(options.heads, options.brains),
-        "ants": lambda: beside_ants(options.heads, options.ants),
+        "ants": lambda: beside_ants(options.heads, options.ants, options.count),
         "workers": lambda: workers(options.heads),
     }
     document = read_json(options.out) if options.out.exists() else {}
@@ -77,8 +79,15 @@ def main() -> None:
         if part == "ants" and options.ants is None:
             continue
         document["environment"] = environment(("SimpleITK", "scipy", "nilearn"))
-        document[part] = parts[part]()
+        document[part] = _nameless(parts[part]())
         write_json(options.out, document)
+
+
+def _nameless(result: dict[str, Any]) -> dict[str, Any]:
+    """A result whose scans are counted: results name nobody."""
+    if "scans" not in result or isinstance(result["scans"], int):
+        return result
+    return result | {"scans": list(result["scans"].values())}
 
 
 def _recipe(registration: str = "affine-9", **settings: Any) -> PrepareRecipe:
@@ -299,7 +308,7 @@ def _cases(scan: Volume) -> dict[str, tuple[Volume, str]]:
     return cases
 
 
-def beside_ants(folder: Path, python: Path) -> dict[str, Any]:
+def beside_ants(folder: Path, python: Path, count: int) -> dict[str, Any]:
     """Similarity to the template and time, beside ANTs' affine on the same bias-corrected brains.
 
     ANTs gets the template and the head, masked and without bias field as braintune made it, and is
@@ -310,12 +319,12 @@ def beside_ants(folder: Path, python: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         fixed = Path(temporary) / "fixed.nii.gz"
         write_volume(fixed, template.t1, template.grid.affine)
-        for name, path in _files(folder).items():
+        for name, path in list(_files(folder).items())[:count]:
             head, _ = _prepared(path, _recipe("affine-12"))
             moving, out = Path(temporary) / "moving.nii.gz", Path(temporary) / "out.nii.gz"
             brain = np.where(head.mask, head.native.data, 0).astype(np.float32)
             write_volume(moving, brain, head.native.affine)
-            command = [str(python), "-c", _ANTS, str(fixed), "-", str(moving), str(out)]
+            command = [str(python), "-c", _ANTS, str(fixed), str(moving), str(out)]
             start = time.perf_counter()
             done = subprocess.run(
                 command,

@@ -10,6 +10,7 @@ from adapter_tables import adaptation, adapters
 from braintune.errors import counted
 from braintune.files import read_json, write_text
 from braintune.reporting.numbers import duration, with_interval
+from heads_tables import raw_heads
 from learning_tables import hippocampus, pretraining
 from markdown_tables import hardware, ratio, row
 from measuring import RESULTS
@@ -19,7 +20,12 @@ README = Path(__file__).parents[1] / "README.md"
 _MARKS = ("<!-- results: benchmarks/tables.py -->\n", "<!-- end of results -->")
 _RECIPES = ("brain-age", "sex")
 _BASELINES = ("constant", "age_sex", "brain_volume")
-_STUDIES = {"adaptation": adaptation, "pretraining": pretraining, "hippocampus": hippocampus}
+_STUDIES = {
+    "prepare": raw_heads,
+    "adaptation": adaptation,
+    "pretraining": pretraining,
+    "hippocampus": hippocampus,
+}
 _SHOWN = ("mae", "rmse", "r", "r2", "auc", "balanced_accuracy", "brier", "ece")
 
 _HEAD = """# Results

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from braintune.imaging.intensity import MASKS, RULES, foreground_mask
+from braintune.imaging.intensity import MASKS, RULES, foreground_mask, template_quantiles
 
 
 def head(gain: float = 1.0, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -54,3 +54,30 @@ def test_masks() -> None:
     assert (foreground_mask(noisy) == mask).mean() > 0.97
     assert MASKS["whole"](image).all()
     assert not foreground_mask(np.zeros((3, 3, 3), dtype=np.float32)).any()
+
+
+def tissues() -> tuple[np.ndarray, np.ndarray]:
+    """Fluid, grey and white matter at 20, 60 and 100, with noise, in a box."""
+    random = np.random.default_rng(3)
+    image = np.zeros((30, 30, 30), dtype=np.float32)
+    image[3:27, 3:27, 3:27] = np.repeat([20.0, 60, 100], 8)[:, None, None]
+    noise = random.normal(0, 3, image.shape).astype(np.float32)
+    return np.where(image > 0, image + noise, 0).astype(np.float32), image > 0
+
+
+@given(gain=st.floats(0.01, 1000))
+def test_white_matter_is_at_one_whatever_the_gain(gain: float) -> None:
+    image, mask = tissues()
+    scaled = RULES["white-peak"](image * np.float32(gain), mask)
+    assert np.median(scaled[mask & (image > 80)]) == pytest.approx(1, abs=0.02)
+    assert np.median(scaled[mask & (image < 40)]) == pytest.approx(0.2, abs=0.02)
+
+
+@given(gain=st.floats(0.01, 1000), offset=st.floats(-100, 100))
+def test_matched_histograms_are_the_templates(gain: float, offset: float) -> None:
+    image, mask = tissues()
+    matched = RULES["histogram"](image * np.float32(gain) + np.float32(offset), mask)[mask]
+    shares = np.linspace(0.02, 0.98, 25)
+    assert np.allclose(np.quantile(matched, shares), template_quantiles(shares), atol=0.01)
+    order = np.argsort(image[mask])
+    assert (np.diff(matched[order]) >= -1e-4).all()

@@ -39,6 +39,10 @@ def run(
     preset: Annotated[
         str | None, typer.Option(help="A preparation of raw heads by its name, such as mni-2mm.")
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(help="Spacing, shape and intensities of these weights, backbone.tag."),
+    ] = None,
     overrides: Overrides = None,
     filters: Filters = None,
     masks: Annotated[
@@ -55,14 +59,16 @@ def run(
 ) -> None:
     """Prepare a cohort."""
     from braintune.cohort.read import parse_filters, read_cohort
-    from braintune.fitting.starting import settle
+    from braintune.fitting.starting import changes_like, settle
     from braintune.imaging.masks.found import with_masks
     from braintune.recipe import Recipe, change_preparation
     from braintune.reporting.preparation_report import prepare_and_look
     from braintune.reporting.preparation_text import preparation_document, preparation_text
 
     chosen = settle(Recipe.read(recipe)) if recipe is not None else None
-    changes = [*([f"preset={preset}"] if preset else []), *(overrides or [])]
+    changes = [f"preset={preset}"] if preset else []
+    changes += changes_like(like) if like else []
+    changes += overrides or []
     if masks:
         changes.append("heads.brain=masks")
     scans, preparation = change_preparation(chosen, changes, parse_filters(filters or []))

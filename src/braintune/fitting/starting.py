@@ -11,7 +11,7 @@ from braintune.fitting.network import input_shape
 from braintune.fitting.overlap import letters, names_of
 from braintune.models.backbone import build_backbone
 from braintune.models.weights.loading import LoadReport, WeightSet, find_weights, fit_weights
-from braintune.models.weights.record import WeightRecord
+from braintune.models.weights.record import WeightRecord, find_record
 from braintune.models.weights.tensors import read_facts, sha256_of
 from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import PrepareRecipe, Recipe
@@ -119,6 +119,28 @@ def _prepare_like(prepare: PrepareRecipe, record: WeightRecord | None) -> Prepar
     if prepare.dwi is not None:
         theirs.pop("brain", None)  # a diffusion series brings its own mask
     return PrepareRecipe.model_validate({**theirs, **own})
+
+
+def changes_like(weights: str) -> list[str]:
+    """The preparation of published weights, as changes of a recipe's ``prepare`` section.
+
+    Args:
+        weights: Their full name, ``backbone.tag``.
+
+    Raises:
+        InputError: If there are none such, or they tell no preparation.
+
+    Example:
+        >>> changes_like("brainiac.simclr")
+        ['shape=[96, 96, 96]', 'intensity=zscore', 'brain=nonzero']
+    """
+    backbone, _, tag = weights.partition(".")
+    record = find_record(backbone, tag)
+    values = record.prepare.values()
+    if not values:
+        raise InputError(f"The weights {record.name} tell no preparation. {record.prepare.words}")
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    return [f"{key}={value}" for key, value in plain.items()]
 
 
 def preparation_differences(prepare: PrepareRecipe, record: WeightRecord) -> tuple[str, ...]:

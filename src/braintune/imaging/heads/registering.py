@@ -18,10 +18,11 @@ from braintune.imaging.grid import Grid, covering, ras_grid, resample
 from braintune.imaging.heads.aligning import Level, align
 from braintune.imaging.heads.bias import log_field, without_field
 from braintune.imaging.heads.limits import native_grid
+from braintune.imaging.heads.outline import outlined
 from braintune.imaging.heads.searching import likely_poses
 from braintune.imaging.heads.template import template_at
 from braintune.imaging.heads.warping import warped_brain
-from braintune.imaging.nifti import Affine, FloatArray, Volume, spacing_of
+from braintune.imaging.nifti import Affine, FloatArray, Volume
 
 Mask = npt.NDArray[np.bool_]
 _SPACING = 2.0
@@ -38,8 +39,6 @@ _TISSUE_MM = 6.0
 # but for this share of what is not 0.
 _SKULL_MM, _SKULL_SHARE = 14.0, 0.01
 _CORNER_SHARE = 0.3
-# The template's edge was blurred as it was averaged, and lies this far within the skull.
-_WIDER_MM, _SMOOTH_MM = 0.75, 1.4
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def find_brain(scan: Volume, recipe: HeadsRecipe, mask: FloatArray | None = None
         if known is None:
             if recipe.registration != "none":
                 map_, _ = align(copy, map_, "affine-12", _SECOND)
-            known = _widened(_largest(warped_brain(copy, map_, native_grid(copy))), copy)
+            known = outlined(warped_brain(copy, map_, native_grid(copy)), copy)
     with _timed(seconds, "registration"):
         if recipe.registration != "none":
             brain = Volume(copy.data * (known > 0.5), copy.affine)
@@ -151,30 +150,6 @@ def _on_scan(values: FloatArray, map_: Affine, scan: Volume) -> FloatArray:
     far = float(values.max())
     own = Volume(values - far, np.asarray(map_ @ template.grid.affine))
     return resample(own, native_grid(scan)) + far
-
-
-def _largest(share: FloatArray) -> FloatArray:
-    """The largest part of a mask, its holes filled."""
-    labels, count = ndimage.label(share > 0.5)
-    if count == 0:
-        return share
-    largest = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
-    filled = ndimage.binary_fill_holes(largest)
-    kept = np.where((labels > 0) & ~largest, 0, share)
-    return np.where(filled & (kept <= 0.5), 1, kept).astype(np.float32)
-
-
-def _widened(share: FloatArray, scan: Volume) -> FloatArray:
-    """A mask that reaches a little further and has a smooth surface."""
-    mask = share > 0.5
-    voxel = spacing_of(scan.affine)
-    beyond, within = (
-        ndimage.distance_transform_edt(side, sampling=voxel) for side in (~mask, mask)
-    )
-    half = voxel.mean() / 2
-    distance = np.where(mask, half - within, beyond - half)
-    smooth = ndimage.gaussian_filter(distance, _SMOOTH_MM / voxel)
-    return np.clip(0.5 + (_WIDER_MM - smooth) / (2 * half), 0, 1).astype(np.float32)
 
 
 @contextmanager
