@@ -210,6 +210,9 @@ def test_a_base_may_lie_beside_the_study(tmp_path: Path) -> None:
     # YAML takes 1e-3 for text.
     assert study.tune is not None
     assert study.tune.keys["train.lr"] == [0.001, 0.01]
+    short = StudyRecipe.read(path, ["train.epochs=9", "protocol.folds=3", "fractions=[0.5]"])
+    assert (short.base.train.epochs, short.base.protocol.folds) == (9, 3)
+    assert short.fractions == [0.5]
     written = tmp_path / "again.yaml"
     written.write_text(study.dump())
     assert StudyRecipe.read(written) == study
@@ -246,7 +249,7 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "recipes" / "studies").glob("*.ya
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_planned(path: Path, ixi: Path) -> None:
     """At full size on real people; weights that would have to be fetched are left out."""
-    study = StudyRecipe.read(path, ["set.backbone.weights=none"])
+    study = StudyRecipe.read(path, ["backbone.weights=none"])
     planned = plan(study, ixi)
     names = {choice.name for choice in planned.choices}
     assert len(names) == (4 if path.stem == "adapters" else 6)

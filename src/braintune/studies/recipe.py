@@ -148,13 +148,17 @@ class StudyRecipe(RecipeFile):
     def read(cls, path: str | Path, overrides: list[str] | None = None) -> Self:
         """Read a study file, with the recipe that it is built on.
 
+        Overrides of a recipe's sections, such as ``train.epochs=4``, change the base.
+
         Raises:
             InputError: If a file is missing, no YAML, or says something that a study can't.
         """
         path = Path(path)
         values = read_yaml(path)
         for change in overrides or []:
-            override(values, change)
+            section = change.partition("=")[0].partition(".")[0]
+            of_base = "base" in values and section in Recipe.model_fields
+            override(values.setdefault("set", {}) if of_base else values, change)
         try:
             return cls.parse(whole_study(values, path.parent))
         except InputError as error:
