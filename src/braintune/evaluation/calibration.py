@@ -1,9 +1,8 @@
 """Whether predictions mean elsewhere what they say: calibration, as metrics with intervals.
 
-Of probabilities, the line of Cox (Biometrika 45, 1958): the log odds of the truth as a line over the
-predicted log odds. A slope below 1 says that predictions are too extreme, as those of overfitted
-models are; the mean excess says that all are too high or too low. Of values, the same in their own
-unit.
+Of probabilities, the line of Cox (Biometrika 45, 1958): the log odds of the truth over those that
+were predicted. A slope below 1 says that predictions are too extreme, as those of overfitted models
+are; the mean excess says that all are too high or too low. Of values, the same in their own unit.
 """
 
 import numpy as np
