@@ -28,8 +28,7 @@ def registered_head(path: Path, recipe: PrepareRecipe, mask: Path | None = None)
     """
     assert recipe.heads is not None
     known = partial(mask_from_elsewhere, recipe.heads.brain, mask=mask)
-    elsewhere = recipe.heads.brain not in {"template", "none"}
-    head = prepare_head(path, recipe, known) if elsewhere else prepare_head(path, recipe)
+    head = prepare_head(path, recipe, known)
     return deface(head, keep_skull=recipe.heads.skull == "keep") if recipe.heads.deface else head
 
 

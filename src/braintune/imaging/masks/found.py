@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def _of_fmriprep(name: str) -> str | None:
     return "_".join(parts)
 
 
-def _names(row: Mapping[Hashable, Any], *, alone: bool) -> list[str]:
+def _names(row: Mapping[Any, Any], *, alone: bool) -> list[str]:
     """What a scan's mask may be called after, from the most to the least particular."""
     stem = Path(row["path"]).name.split(".nii")[0]
     entities = parse_name(Path(row["path"]).name) or {}

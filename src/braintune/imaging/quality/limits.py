@@ -74,7 +74,7 @@ LIMITS: dict[str, Limit] = {
         "correlation with the template",
         "",
         "low",
-        low=0.5,
+        low=0.35,
         least=0.05,
         because="the registration failed, or the scan is of another contrast",
     ),
