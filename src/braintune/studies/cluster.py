@@ -4,9 +4,11 @@ One fit is one task. A worker that dies has its fits done elsewhere, from their 
 What is done is known by the files of the study alone, so nothing is scored twice.
 """
 
+import asyncio
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +41,16 @@ class DaskWorkers:
     @property
     def slots(self) -> int:
         """Twice what the workers can do at once, so that none waits for its next fit."""
-        return max(8, 2 * len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        with _connected():
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        return max(8, 2 * len(workers))
 
     def submit(self, order: Order) -> None:
         """Send a fit to the scheduler."""
         self._sent += 1
         key = f"fit-{order.fit.id}-{self._sent}"
-        future = self._client.submit(run_alone, order, self._threads, key=key, pure=False)
+        with _connected():
+            future = self._client.submit(run_alone, order, self._threads, key=key, pure=False)
         self._orders[key] = (order, future)
         future.add_done_callback(self._ended.put)
 
@@ -65,11 +70,13 @@ class DaskWorkers:
             return []
         order, _ = self._orders.pop(future.key)
         if future.status == "finished":
-            reason = future.result()
+            with _connected():
+                reason = future.result()
             return [Ended(order, "failed" if reason else "done", reason)]
         if future.status != "error":
             raise _gone()
-        error = future.exception()
+        with _connected():
+            error = future.exception()
         if isinstance(error, InterruptedFitError):
             return [Ended(order, INTERRUPTED)]
         return [Ended(order, KILLED, f"its worker died ({type(error).__name__})")]
@@ -153,6 +160,19 @@ class _Stopped:
     def exception(self) -> BaseException:
         """As a fit says it."""
         return InterruptedFitError("stopped")
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Say in words that a scheduler went away in the middle of a call.
+
+    Raises:
+        BraintuneError: If it did.
+    """
+    try:
+        yield
+    except (OSError, asyncio.CancelledError) as error:
+        raise _gone() from error
 
 
 def _gone() -> BraintuneError:
