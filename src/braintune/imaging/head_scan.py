@@ -1,6 +1,5 @@
 """One raw head as a network sees it: registered, defaced if that is wanted, and scaled."""
 
-import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +8,7 @@ from braintune.imaging.heads.preparing import prepare_head
 from braintune.imaging.heads.result import RegisteredHead
 from braintune.imaging.intensity import MASKS, RULES
 from braintune.imaging.masks.elsewhere import mask_from_elsewhere
-from braintune.imaging.nifti import ScanError
-from braintune.imaging.preparation import FEWEST_BRAIN_VOXELS, PreparedScan, as_halves
+from braintune.imaging.preparation import PreparedScan, as_prepared, demand_brain
 from braintune.recipe import PrepareRecipe
 
 
@@ -38,18 +36,8 @@ def prepared_of(head: RegisteredHead, recipe: PrepareRecipe, path: Path) -> Prep
     Raises:
         ScanError: If no brain lies on the recipe's grid, or intensities are too large.
     """
-    if head.brain.sum() < FEWEST_BRAIN_VOXELS:
-        msg = (
-            f"{path} has no brain within {recipe.shape} voxels of {recipe.spacing} mm of the"
-            " template. Set 'prepare: {center: brain}' or a larger shape."
-        )
-        raise ScanError("outside the grid", msg)
+    demand_brain(head.brain, recipe, path)
     # What is not 0 of a stripped scan is its brain; here the mask itself is known.
     within = head.brain if recipe.brain == "nonzero" else MASKS[recipe.brain](head.image)
-    image = as_halves(RULES[recipe.intensity](head.image, within)[None], path)
-    return PreparedScan(
-        image=image,
-        affine=head.grid.affine,
-        brain_ml=head.evidence.brain_ml,
-        voxels=hashlib.sha256(image.tobytes()).hexdigest(),
-    )
+    scaled = RULES[recipe.intensity](head.image, within)
+    return as_prepared([scaled], head.grid, head.evidence.brain_ml, path)

@@ -1,6 +1,7 @@
 """From one scan file to one array: the whole of `prepare:` in a recipe, as a pure function."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from braintune.imaging.grid import (
     snapped,
     world_center,
 )
-from braintune.imaging.intensity import MASKS, RULES
+from braintune.imaging.intensity import MASKS, RULES, Mask
 from braintune.imaging.nifti import Affine, FloatArray, ScanError, Volume, read_volume
 from braintune.recipe import PrepareRecipe
 
@@ -82,19 +83,36 @@ def prepare_scan(path: Path, recipe: PrepareRecipe) -> PreparedScan:
     grid = grid_of(volume, recipe)
     data = resample(volume, grid)
     brain = MASKS[recipe.brain](data)
+    demand_brain(brain, recipe, path)
+    brain_ml = float(brain.sum()) * recipe.spacing**3 / 1000
+    return as_prepared([RULES[recipe.intensity](data, brain)], grid, brain_ml, path)
+
+
+def demand_brain(brain: Mask, recipe: PrepareRecipe, path: Path) -> None:
+    """Refuse a scan of which no brain lies on the grid.
+
+    Raises:
+        ScanError: If there is none.
+    """
     if brain.sum() < FEWEST_BRAIN_VOXELS:
         msg = (
             f"{path} has no brain within {recipe.shape} voxels of {recipe.spacing} mm."
             " Check the affine, or set 'prepare: {center: brain}' or a larger shape."
         )
         raise ScanError("outside the grid", msg)
-    image = as_halves(RULES[recipe.intensity](data, brain)[None], path)
-    return PreparedScan(
-        image=image,
-        affine=grid.affine,
-        brain_ml=float(brain.sum()) * recipe.spacing**3 / 1000,
-        voxels=hashlib.sha256(image.tobytes()).hexdigest(),
-    )
+
+
+def as_prepared(
+    channels: Sequence[FloatArray], grid: Grid, brain_ml: float, path: Path
+) -> PreparedScan:
+    """Scaled channels as a store keeps them.
+
+    Raises:
+        ScanError: If intensities are too large for that.
+    """
+    image = as_halves(np.stack(channels), path)
+    voxels = hashlib.sha256(image.tobytes()).hexdigest()
+    return PreparedScan(image, grid.affine, brain_ml, voxels)
 
 
 def grid_of(volume: Volume, recipe: PrepareRecipe) -> Grid:

@@ -1,6 +1,5 @@
 """One diffusion series as a network sees it: a channel a map, on the recipe's grid."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from braintune.imaging.grid import (
 )
 from braintune.imaging.heads.template import MIDDLE
 from braintune.imaging.intensity import RULES, Mask
-from braintune.imaging.nifti import FloatArray, ScanError, Volume
-from braintune.imaging.preparation import FEWEST_BRAIN_VOXELS, PreparedScan, as_halves
+from braintune.imaging.nifti import FloatArray, Volume
+from braintune.imaging.preparation import PreparedScan, as_prepared, demand_brain
 from braintune.recipe import PrepareRecipe
 
 
@@ -37,21 +36,11 @@ def prepare_dwi(path: Path, recipe: PrepareRecipe) -> PreparedScan:
     grid = _grid(found, recipe)
     share = resample(Volume(found.mask.astype(np.float32), found.affine), grid)
     brain = share > 0.5
-    if brain.sum() < FEWEST_BRAIN_VOXELS:
-        msg = (
-            f"{path} has no brain within {recipe.shape} voxels of {recipe.spacing} mm."
-            " Check the affine, or set 'prepare: {center: brain}' or a larger shape."
-        )
-        raise ScanError("outside the grid", msg)
+    demand_brain(brain, recipe, path)
     rule = RULES[recipe.intensity]
     channels = [rule(_within(found, name, grid, share, brain), brain) for name in recipe.dwi.maps]
-    image = as_halves(np.stack(channels), path)
-    return PreparedScan(
-        image=image,
-        affine=grid.affine,
-        brain_ml=float(brain.sum()) * recipe.spacing**3 / 1000,
-        voxels=hashlib.sha256(image.tobytes()).hexdigest(),
-    )
+    brain_ml = float(brain.sum()) * recipe.spacing**3 / 1000
+    return as_prepared(channels, grid, brain_ml, path)
 
 
 def _grid(found: TensorMaps, recipe: PrepareRecipe) -> Grid:
