@@ -1,8 +1,12 @@
 """Raw heads into a store: failures are told and pictured, processes share the work."""
 
+import errno
 import json
+import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,7 @@ from braintune.imaging.claims import STALE_S, Claims
 from braintune.imaging.exclusions import LEDGER
 from braintune.imaging.nifti import read_volume, write_volume
 from braintune.imaging.prepare import prepare
+from braintune.imaging.prepare_heads import fill_with_heads
 from braintune.imaging.quality.records import FIGURES, file_name, read_record, write_record
 from braintune.imaging.quality.template import quality_template
 from braintune.imaging.store import PreparedStore
@@ -129,6 +134,54 @@ def test_two_processes_on_one_folder_leave_the_store_of_one(
     heads: Path, store: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "shared"
+    both = [
+        subprocess.Popen(_filling(heads, out), stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    said = [process.communicate(timeout=200)[0].split(" ", 1) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(int(made) for made, _ in said) == 3
+    assert said[0][1] == said[1][1]
+    _are_alike(store, out)
+    assert not list((out / "claims").iterdir())
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_to_the_same_store(
+    heads: Path, store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    process = subprocess.Popen(_filling(heads, out), stdout=subprocess.DEVNULL)
+    began = time.monotonic()
+    while not list(out.glob("scans/**/*.safetensors")) and time.monotonic() - began < 120:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    _, failed, made = fill_with_heads(read_cohort(heads), out, RECIPE, 1)
+    assert 0 < made < 3
+    assert set(failed) == {"sub-2_T1w", "sub-4_T1w"}
+    _are_alike(store, out)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(
+    heads: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, cohort = tmp_path / "full", read_cohort(heads)
+    with monkeypatch.context() as patched:
+        patched.setattr(PreparedStore, "write", _no_space)
+        with pytest.raises(InputError, match=r"full.*No space left on device"):
+            fill_with_heads(cohort, out, RECIPE, 1)
+    assert not list(out.glob("scans/**/*.safetensors"))
+    _, failed, made = fill_with_heads(cohort, out, RECIPE, 1)
+    assert (made, set(failed)) == (3, {"sub-2_T1w", "sub-4_T1w"})
+    _are_alike(store, out)
+
+
+def _no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _filling(heads: Path, out: Path) -> list[str]:
+    """The command line of a process that fills a store and says how many scans it made."""
     code = (
         "import sys; from pathlib import Path; from braintune.cohort.read import read_cohort;"
         "from braintune.imaging.prepare_heads import fill_with_heads;"
@@ -137,28 +190,20 @@ def test_two_processes_on_one_folder_leave_the_store_of_one(
         f"found = fill_with_heads(read_cohort({str(heads)!r}), Path({str(out)!r}), recipe, 1);"
         "print(found[2], sorted(found[1]))"
     )
-    both = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=200)[0].split(" ", 1) for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert sum(int(made) for made, _ in said) == 3
-    assert said[0][1] == said[1][1]
+    return [sys.executable, "-c", code]
+
+
+def _are_alike(store: Path, out: Path) -> None:
+    """Two stores of the heads hold the same voxels, facts and masks."""
     one, two = PreparedStore.open(store), PreparedStore.open(out)
     for scan_id in ("sub-0_T1w", "sub-1_T1w", "sub-3_T1w"):
         assert one.facts(scan_id).voxels == two.facts(scan_id).voxels
         assert np.array_equal(one.read(scan_id), two.read(scan_id))
         name = f"{file_name(scan_id)}_mask.nii.gz"
         assert (store / "native" / name).read_bytes() == (out / "native" / name).read_bytes()
-    assert not list((out / "claims").iterdir())
 
 
 def test_a_claim_of_a_process_that_is_gone_is_taken_over(tmp_path: Path) -> None:
-    import os
-    import socket
-    import time
-
     claims = Claims(tmp_path)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
