@@ -28,9 +28,9 @@ TINY: dict[str, dict[str, Any]] = {
     "dinov2-small": _TINY_DINO,
     "dinov3-base": _TINY_DINO,
     "dinov3-small": _TINY_DINO,
-    "resnet18": {"width": 4},
-    "resnet34": {"width": 4},
-    "resnet50": {"width": 4},
+    "resnet18": {"width": 8},
+    "resnet34": {"width": 8},
+    "resnet50": {"width": 8},
     "timm": {"model": "test_resnet"},
     "transformers": {
         "model_type": "vit",
