@@ -192,7 +192,7 @@ def test_the_orientation_of_a_file_does_not_matter(
     path = write_scan("turned.nii.gz", np.asarray(turned.dataobj), turned.affine)
     table = predict(finished_run, [scans[0], path], tmp_path / "out").table
     first, second = table["p_AD"].astype(float)
-    assert first == pytest.approx(second, abs=1e-3)
+    assert first == pytest.approx(second, abs=5e-3)
 
 
 def test_one_file_under_two_ids_is_predicted_for_both(

@@ -58,7 +58,7 @@ def file_name(scan_id: str) -> str:
 
     Example:
         >>> file_name("sub-01_T1w"), file_name("a/b c")
-        ('sub-01_T1w_8f59a2c0', 'a-b-c_2ff4d75a')
+        ('sub-01_T1w_b227fdc7', 'a-b-c_0af99a60')
     """
     plain = re.sub(r"[^A-Za-z0-9_.+-]", "-", scan_id)[:80].lstrip(".")
     return f"{plain}_{hashlib.sha256(scan_id.encode()).hexdigest()[:8]}"
