@@ -302,7 +302,10 @@ def override(values: dict[str, Any], change: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"--set {change!r}: {text!r} is not a YAML value.") from None
-    assign(values, path, value)
+    try:
+        assign(values, path, value)
+    except InputError as error:
+        raise InputError(f"--set {change!r}: {error}") from None
 
 
 def assign(values: dict[str, Any], path: str, value: Any) -> None:
