@@ -9,7 +9,6 @@ import pytest
 from braintune.cohort.cohort import Cohort
 from braintune.cohort.read import read_cohort
 from braintune.fitting.chain_recipe import ChainRecipe
-from braintune.fitting.external import evaluate
 from braintune.fitting.fit import fit
 from braintune.fitting.network import audit_recipe, make_network
 from braintune.fitting.plan import plan_fit
@@ -17,6 +16,7 @@ from braintune.fitting.pretraining.pretrain import PretrainExecution, pretrain
 from braintune.fitting.starting import settle
 from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import Recipe
+from braintune.studies.evaluate import evaluate
 from braintune.tasks.task import make_task
 from fitting.blob_phantom import write_blob_cohort
 

@@ -79,28 +79,6 @@ def prediction_text(prediction: Prediction, out: Path) -> str:
     return "\n".join(lines)
 
 
-def evaluation_text(metrics: dict[str, Any], out: Path) -> str:
-    """What an external cohort said, in a few lines."""
-    headline = metrics["metrics"][metrics["headline"]]["label"]
-    summary = (
-        f"{metrics['scans']} scans of {metrics['subjects']} subjects whom the run has never seen;"
-        " 95 % intervals over subjects"
-    )
-    lines = [
-        summary,
-        beside_baselines(metrics, "network"),
-        *[
-            f"{headline} at {site} ({entry['subjects']} subjects): {with_interval(entry)}"
-            for site, entry in metrics["sites"].items()
-        ],
-    ]
-    if metrics["excluded"]:
-        lines.append(
-            f"{counted(len(metrics['excluded']), 'scan')} left out; metrics.json says why."
-        )
-    return "\n".join([*lines, f"Written to {out}."])
-
-
 def recipe_audit_document(audit: RecipeAudit) -> dict[str, Any]:
     """The counts of a recipe as JSON."""
     counts = audit.parameters
