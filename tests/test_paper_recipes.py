@@ -9,7 +9,6 @@ import pytest
 from braintune.cohort.cohort import Cohort
 from braintune.cohort.read import read_cohort
 from braintune.fitting.chain_recipe import ChainRecipe
-from braintune.fitting.external import evaluate
 from braintune.fitting.fit import fit
 from braintune.fitting.network import audit_recipe, make_network
 from braintune.fitting.plan import plan_fit
@@ -19,6 +18,7 @@ from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import Recipe
 from braintune.studies.choices import choices_of
 from braintune.studies.contexts import contexts_of
+from braintune.studies.evaluate import evaluate
 from braintune.studies.plan import plan_study
 from braintune.studies.recipe import StudyRecipe
 from braintune.tasks.task import make_task

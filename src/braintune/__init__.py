@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from braintune.fitting.chain_recipe import ChainRecipe
     from braintune.fitting.diagnosis_recipe import DiagnosisRecipe
     from braintune.fitting.diagnosis_work import diagnose_into
-    from braintune.fitting.external import evaluate
     from braintune.fitting.fit import Execution, fit
     from braintune.fitting.predict import predict
     from braintune.fitting.pretraining.pretrain import pretrain
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from braintune.pretraining_recipe import PretrainRecipe
     from braintune.recipe import Recipe
     from braintune.reporting.report import write_report
+    from braintune.studies.evaluate import evaluate
     from braintune.synthesis.simulate import simulate
     from braintune.volumetry.derivative import measure_into
 
@@ -47,7 +47,7 @@ _HOMES = {
     "attach": "braintune.adapters.adapter",
     "detach": "braintune.adapters.adapter",
     "diagnose_into": "braintune.fitting.diagnosis_work",
-    "evaluate": "braintune.fitting.external",
+    "evaluate": "braintune.studies.evaluate",
     "fit": "braintune.fitting.fit",
     "load_adapter": "braintune.adapters.files",
     "load_backbone": "braintune.models.weights.loading",

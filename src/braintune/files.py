@@ -80,8 +80,14 @@ def refuse_occupied(out: Path, what: str) -> None:
         raise InputError(f"{out} is not empty. Choose a new folder for {what}.")
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a whole file or nothing: to a temporary neighbour, then renamed into place.
+
+    Args:
+        path: The file.
+        content: What it will hold.
+        durable: Whether to wait until the disk has it. Without, a machine that loses power may
+            leave a file of the right size with other bytes.
 
     Raises:
         InputError: If the disk is full, or the path can't be written.
@@ -94,7 +100,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         except BaseException:

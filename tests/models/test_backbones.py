@@ -197,3 +197,33 @@ def test_mistakes_name_the_nearest() -> None:
         check_options("vit", {"width": 10, "heads": 3})
     with pytest.raises(InputError, match="at least 16 voxels"):
         build_backbone("resnet10", InputShape(1, (8, 32, 32)), {})
+
+
+SEQUENCES = [name for name in sorted(TINY) if tiny(name).steps()]
+
+
+def test_stages_are_a_sequence_where_nothing_else_passes_between_them() -> None:
+    others = set(TINY) - set(SEQUENCES)
+    assert others == {
+        *(name for name in TINY if name.startswith("slice-")),
+        *("mvit-v2-s", "swinunetr", "unetr", "segresnet", "unet"),
+    }
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_each_step_uses_its_stage_and_nothing_else(name: str) -> None:
+    backbone = tiny(name).eval()
+    steps, stages = backbone.steps(), backbone.stages()
+    assert len(steps) == len(stages)
+    x = torch.randn(2, 1, 32, 64, 32)
+    expected = backbone(x)
+    for step, stage in zip(steps, stages, strict=True):
+        backbone.requires_grad_(False)
+        for key, parameter in backbone.named_parameters():
+            parameter.requires_grad_(f"{key}.".startswith(tuple(f"{part}." for part in stage)))
+        own = [p for p in backbone.parameters() if p.requires_grad]
+        x = step(x.detach())
+        # Every parameter of the stage counts, and with the others frozen no gradient is missed.
+        gradients = torch.autograd.grad(x.square().sum(), own, allow_unused=True)
+        assert not [g for g in gradients if g is None]
+    assert torch.equal(x, expected)

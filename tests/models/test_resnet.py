@@ -175,7 +175,7 @@ def test_fmcib_has_53_convolutions_and_4096_features() -> None:
 def test_the_last_map_is_as_coarse_as_asked(stride: int, edge: int) -> None:
     network = ours("resnet18", stride)
     shapes = []
-    network.layer4.register_forward_hook(lambda *a: shapes.append(a[2].shape[2:]))
+    network.layer4[-1].register_forward_hook(lambda *a: shapes.append(a[2].shape[2:]))
     with torch.no_grad():
         network(torch.randn(1, 1, 64, 64, 64))
     assert shapes == [torch.Size([edge] * 3)]

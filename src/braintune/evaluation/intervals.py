@@ -63,15 +63,22 @@ def metric_intervals(
     scored: Scored, metrics: Sequence[Metric], rows: list[npt.NDArray[np.intp]]
 ) -> dict[str, Interval]:
     """Each metric with its interval, over the same resamples."""
+    samples = metric_samples(scored, metrics, rows)
+    return {
+        metric.name: interval(metric.function(scored), samples[metric.name]) for metric in metrics
+    }
+
+
+def metric_samples(
+    scored: Scored, metrics: Sequence[Metric], rows: list[npt.NDArray[np.intp]]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Each metric of each resample, of shape (resamples,)."""
     samples: dict[str, list[float]] = {metric.name: [] for metric in metrics}
     for drawn in rows:
         sample = scored.take(drawn)
         for metric in metrics:
             samples[metric.name].append(metric.function(sample))
-    return {
-        metric.name: interval(metric.function(scored), np.array(samples[metric.name]))
-        for metric in metrics
-    }
+    return {name: np.array(values) for name, values in samples.items()}
 
 
 def difference_interval(

@@ -10,7 +10,7 @@ from torch import nn
 
 from braintune.fitting.checkpoint import State
 from braintune.fitting.precision import Precision
-from braintune.imaging.loader import ScanLoader
+from braintune.imaging.loader import BatchLoader
 
 
 def outputs_of(
@@ -36,7 +36,7 @@ def outputs_of(
 @torch.no_grad()
 def predict_rows(
     network: nn.Module,
-    loader: ScanLoader,
+    loader: BatchLoader,
     rows: Sequence[int],
     fabric: lightning_fabric.Fabric,
     precision: Precision,

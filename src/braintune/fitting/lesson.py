@@ -7,11 +7,13 @@ import torch
 from torch import nn
 
 from braintune.fitting.batches import Rows, stratum_weights
+from braintune.fitting.features.shown import Shown, choose_shown
 from braintune.fitting.inference import predict_rows
 from braintune.fitting.losses import Labels, TrainingLoss
 from braintune.fitting.machinery import FoldData, Machinery
 from braintune.fitting.network import Network, make_network
 from braintune.fitting.stepping import BatchLoss
+from braintune.imaging.loader import BatchLoader
 from braintune.recipe import Recipe
 from braintune.tasks.task import FloatArray, IntArray, Task
 
@@ -26,6 +28,10 @@ class Lesson(Protocol):
 
     def make_network(self) -> Network:
         """The network, with its weights loaded and its adapter in place."""
+        ...
+
+    def shown(self, network: Network) -> Shown:
+        """What of the network is trained, and what it is shown."""
         ...
 
     def strata(self, rows: Rows) -> IntArray:
@@ -69,6 +75,11 @@ class ValueLesson:
         """The network, with its weights loaded and its adapter in place."""
         return make_network(self._recipe, self._task)
 
+    def shown(self, network: Network) -> Shown:
+        """All of it and scans; or what is not frozen, and what frozen stages made of them."""
+        self._shown = choose_shown(self._recipe, network, self._data, self._machinery)
+        return self._shown
+
     def strata(self, rows: Rows) -> IntArray:
         """The task's, from training rows."""
         return self._strata[rows]
@@ -83,16 +94,34 @@ class ValueLesson:
         return self._task.loss(self.outputs(network, rows), truth)
 
     def outputs(self, network: nn.Module, rows: Rows) -> torch.Tensor:
-        """A network's outputs for some rows, of shape (rows, outputs)."""
+        """A network's outputs for some rows, of shape (rows, outputs).
+
+        Args:
+            network: What `shown` gave, set up by Fabric.
+            rows: The rows.
+        """
+        shown = self._shown
+        if shown.mirrored is None:
+            return self._predicted(network, shown.loader, rows, flip=shown.prefix is None)
+        # Activations were computed of both; those of a mirrored scan can't be made from its own.
+        both = [
+            self._predicted(network, loader, rows, flip=False)
+            for loader in (shown.loader, shown.mirrored)
+        ]
+        return (both[0] + both[1]) / 2
+
+    def _predicted(
+        self, network: nn.Module, loader: BatchLoader, rows: Rows, *, flip: bool
+    ) -> torch.Tensor:
         train = self._recipe.train
         return predict_rows(
             network,
-            self._data.loader,
+            loader,
             rows.tolist(),
             self._machinery.fabric,
             self._machinery.precision,
             batch_size=train.batch_size,
-            flip_average=train.flip_average,
+            flip_average=train.flip_average and flip,
         )
 
     def _loss_weights(self) -> FloatArray | None:

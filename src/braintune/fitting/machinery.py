@@ -9,15 +9,18 @@ import lightning_fabric
 from braintune.evaluation.splits import Fold
 from braintune.fitting.interrupt import StopRequest
 from braintune.fitting.precision import Precision
-from braintune.imaging.loader import ScanLoader
+from braintune.imaging.loader import BatchLoader
 from braintune.tasks.task import FloatArray
+
+# The room for activations of frozen layers on the disk, if nothing else is said.
+FEATURE_BYTES = 10 * 10**9
 
 
 class FoldScans(Protocol):
     """The scans that a fold learns from."""
 
     @property
-    def loader(self) -> ScanLoader:
+    def loader(self) -> BatchLoader:
         """Reads scans by their row."""
         ...
 
@@ -43,7 +46,7 @@ class FoldData:
         number: The fold's number, from 0.
     """
 
-    loader: ScanLoader
+    loader: BatchLoader
     truth: FloatArray
     fold: Fold
     number: int
@@ -59,6 +62,7 @@ class Machinery:
         folder: Where the checkpoint to go on from lies, and the history for who watches.
         every: Seconds between checkpoints.
         stop: Whether someone asked to stop.
+        feature_bytes: How much of the disk what frozen layers compute may take, 0 for none.
     """
 
     fabric: lightning_fabric.Fabric
@@ -66,6 +70,7 @@ class Machinery:
     folder: Path
     every: float
     stop: StopRequest
+    feature_bytes: int = FEATURE_BYTES
 
     @property
     def checkpoint(self) -> Path:

@@ -18,6 +18,8 @@ from braintune.adapters.watching import watch
 
 # glibc's mallopt: the names of the two parameters, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+# Of a batch: scans, channels, x, y and z.
+_IMAGE_DIMENSIONS = 5
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Precision:
         return "bf16-mixed" if self.dtype == "bf16" else "32-true"
 
     def arrange(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A batch of images in the memory layout."""
-        if not self.channels_last:
+        """A batch of images, or of maps, in the memory layout; tokens and features have none."""
+        if not self.channels_last or tensor.ndim != _IMAGE_DIMENSIONS:
             return tensor
         tensor = tensor.contiguous(memory_format=torch.channels_last_3d)
         if tensor.shape[1] > 1:

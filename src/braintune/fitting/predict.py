@@ -86,15 +86,15 @@ def predict_cohort(model: Model, cohort: Cohort, workers: int | None = None) -> 
         text; the column ``warning`` says how a scan is unlike those of the fit, and ``problem`` why
         it could not be used.
     """
-    ensemble = _Ensemble(model)
+    ensemble = Ensemble(model)
     rows = []
-    prepared = _prepared(cohort, model.recipe.prepare, workers)
-    for batch in _chunks(prepared, model.recipe.train.batch_size):
+    prepared = prepared_scans(cohort, model.recipe.prepare, workers)
+    for batch in chunks(prepared, model.recipe.train.batch_size):
         rows += ensemble.rows(batch)
     return _in_order(cohort, rows)
 
 
-class _Ensemble:
+class Ensemble:
     """A model's networks, ready to compute."""
 
     def __init__(self, model: Model) -> None:
@@ -110,6 +110,23 @@ class _Ensemble:
             self._networks.append(fabric.setup_module(network))
 
     @torch.no_grad()
+    def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and spread over the networks of what a batch of prepared images is predicted.
+
+        Args:
+            images: Of shape (batch, channels, x, y, z).
+
+        Returns:
+            Two tensors of shape (batch, columns), on the processor.
+        """
+        images = images.to(self._device).float()
+        flip = self._model.recipe.train.flip_average
+        values = [
+            member.task.predict(outputs_of(network, images, self._precision, flip)).cpu()
+            for network, member in zip(self._networks, self._model.members, strict=True)
+        ]
+        return ensemble_columns(values)
+
     def rows(self, batch: list[tuple[str, PreparedScan | str]]) -> list[dict[str, Any]]:
         """One row of the table for each scan of a batch."""
         good = [(scan_id, scan) for scan_id, scan in batch if isinstance(scan, PreparedScan)]
@@ -120,14 +137,7 @@ class _Ensemble:
         ]
         if not good:
             return rows
-        images = torch.from_numpy(np.stack([scan.image for _, scan in good])).float()
-        images = images.to(self._device)
-        flip = self._model.recipe.train.flip_average
-        values = [
-            member.task.predict(outputs_of(network, images, self._precision, flip)).cpu()
-            for network, member in zip(self._networks, self._model.members, strict=True)
-        ]
-        mean, spread = ensemble_columns(values)
+        mean, spread = self.predict(torch.from_numpy(np.stack([scan.image for _, scan in good])))
         for index, (scan_id, scan) in enumerate(good):
             rows.append(self._row(scan_id, scan, mean[index], spread[index]))
         return rows
@@ -152,9 +162,10 @@ class _Ensemble:
         return row
 
 
-def _prepared(
+def prepared_scans(
     cohort: Cohort, recipe: PrepareRecipe, workers: int | None
 ) -> Iterator[tuple[str, PreparedScan | str]]:
+    """Each scan's id with the prepared scan, or why it can't be used, in order of completion."""
     owners = cohort.scans_of_files
     work = partial(_prepare_or_reason, recipe)
     for path, result in map_parallel("Predicting", work, list(owners), workers):
@@ -169,7 +180,8 @@ def _prepare_or_reason(recipe: PrepareRecipe, path: str) -> PreparedScan | str:
         return str(error)
 
 
-def _chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+def chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    """The items in lists of a size, the last one shorter."""
     while chunk := list(islice(items, size)):
         yield chunk
 

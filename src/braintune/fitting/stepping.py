@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from braintune.adapters.adapter import set_training
 from braintune.fitting.batches import Share, derive_seed
@@ -40,9 +41,10 @@ class Stepper:
         data: What is learnt from.
         machinery: Where and how.
         network: What trains, on its device.
+        module: The network as it is trained: itself, or what is left of it behind frozen stages.
 
     Attributes:
-        wrapped: The network, set up by Fabric.
+        wrapped: That module, set up by Fabric.
         optimiser: The optimiser, set up by Fabric.
     """
 
@@ -53,12 +55,13 @@ class Stepper:
         data: FoldScans,
         machinery: Machinery,
         network: Network,
+        module: nn.Module,
     ) -> None:
         self._recipe, self._data, self._network = recipe, data, network
         self._loss = loss
         self._fabric = machinery.fabric
         optimiser = make_optimiser(network, recipe.train)
-        self.wrapped, self.optimiser = self._fabric.setup(network, optimiser)
+        self.wrapped, self.optimiser = self._fabric.setup(module, optimiser)
 
     def take(self, step: int, lr: float, parts: list[Part]) -> float:
         """One optimiser step, over one or more batches whose gradients add up.

@@ -71,7 +71,9 @@ class Trainer:
         machinery.precision.arrange_kernels(network)
         self.network: Network = network.to(machinery.fabric.device)
         lighten(self.network)
-        self._stepper = Stepper(recipe, lesson.loss, data, machinery, self.network)
+        shown = lesson.shown(self.network)
+        self._loader = shown.loader
+        self._stepper = Stepper(recipe, lesson.loss, data, machinery, self.network, shown.module)
         self._average = make_average(self._train, self.network)
         self._state = Checkpoint()
         self._saved = time.monotonic()
@@ -122,7 +124,7 @@ class Trainer:
             began = time.monotonic()
             steps = self._epoch_shares(epoch)[self._state.step % self._steps :]
             flat = [share.loaded for shares in steps for share in shares]
-            images = self._data.loader.batches(flat, held=self._train.accumulate)
+            images = self._loader.batches(flat, held=self._train.accumulate)
             for shares in steps:
                 parts = [(share, next(images)) for share in shares]
                 step = self._state.step

@@ -35,6 +35,16 @@ class ScanSource(Protocol):
         ...
 
 
+class BatchLoader(Protocol):
+    """Gives batches of scans, or of what was made of them, by row."""
+
+    scan_ids: list[str]
+
+    def batches(self, rows: Sequence[Rows], held: int = 1) -> Iterator[torch.Tensor]:
+        """The batches of the given rows, in order; so many of them are looked at together."""
+        ...
+
+
 class ScanLoader:
     """Reads batches of scans from a store.
 
@@ -42,10 +52,13 @@ class ScanLoader:
         store: The prepared scans.
         scan_ids: The scans that rows number.
         pin: Whether to read into memory that a GPU can copy from by itself.
+
+    Attributes:
+        source: The prepared scans.
     """
 
     def __init__(self, store: ScanSource, scan_ids: Sequence[str], pin: bool = False) -> None:
-        self._store = store
+        self.source = store
         self.scan_ids = list(scan_ids)
         self._pin = pin
         self._spare: list[torch.Tensor] = []
@@ -100,7 +113,7 @@ class ScanLoader:
                     if buffer is None:
                         return
                     names = [self.scan_ids[row] for row in batch]
-                    list(readers.map(self._store.read_into, names, buffer.numpy()))
+                    list(readers.map(self.source.read_into, names, buffer.numpy()))
                     ready.put(buffer)
         except BaseException as error:
             ready.put(error)
@@ -109,7 +122,7 @@ class ScanLoader:
         """Memory for some batches, from earlier ones where it is large enough."""
         fitting = [buffer for buffer in self._spare if len(buffer) >= size]
         self._spare = []
-        shape = (size, *self._store.shape)
+        shape = (size, *self.source.shape)
         while len(fitting) < count:
             fitting.append(torch.empty(shape, dtype=torch.float16, pin_memory=self._pin))
         return fitting[:count]

@@ -42,8 +42,15 @@ class TokenGrid:
     shape: tuple[int, ...]
 
 
+# What a stage computes of what the one before it gave.
+Step = Callable[[torch.Tensor], torch.Tensor]
+
+
 class Backbone(nn.Module):
     """A network without its task head: images in, one feature vector a scan out.
+
+    One whose stages are a sequence says what each of them computes, by `steps`; any other has a
+    `forward` of its own.
 
     Attributes:
         n_features: Length of the feature vector.
@@ -56,7 +63,17 @@ class Backbone(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """From (batch, channels, x, y, z) to (batch, n_features)."""
-        raise NotImplementedError
+        steps = self.steps()
+        if not steps:
+            raise NotImplementedError
+        return run_steps(steps, images)
+
+    def steps(self) -> list[Step]:
+        """What each of `stages` computes of what the one before it gave.
+
+        Empty where stages are no sequence in which each gives one tensor.
+        """
+        return []
 
     def stages(self) -> list[tuple[str, ...]]:
         """Names of submodules and parameters from input to output, in groups of like depth.
@@ -83,6 +100,13 @@ class Backbone(nn.Module):
             for stage in self.stages()
         ]
         return [group for group in groups if group]
+
+
+def run_steps(steps: list[Step], x: torch.Tensor) -> torch.Tensor:
+    """Take some steps, one after the other."""
+    for step in steps:
+        x = step(x)
+    return x
 
 
 class MapBackbone(Backbone):

@@ -5,7 +5,8 @@ The network is MONAI's without its classifier. Its names are torchvision's but f
 convolutions have one axis more.
 """
 
-import torch
+from functools import partial
+
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 
@@ -15,7 +16,9 @@ from braintune.models.backbone import (
     BackboneEntry,
     BackboneOptions,
     InputShape,
+    Step,
     demand_at_least,
+    run_steps,
 )
 
 
@@ -58,9 +61,16 @@ class DenseNet(Backbone):
         self.n_features = self.features.get_parameter("norm5.weight").numel()
         self.n_blocks = len(options.blocks)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """From (batch, channels, x, y, z) to (batch, n_features)."""
-        return F.relu(self.features(images)).mean(dim=(2, 3, 4))
+    def steps(self) -> list[Step]:
+        """The stem, then one a dense block with what follows it; after the last, the average."""
+        parts = dict(self.features.named_children())
+        blocks = [
+            partial(run_steps, [parts[f"denseblock{number}"], parts[f"transition{number}"]])
+            for number in range(1, self.n_blocks)
+        ]
+        stem = partial(run_steps, [parts[name] for name in ("conv0", "norm0", "relu0", "pool0")])
+        last = partial(run_steps, [parts[f"denseblock{self.n_blocks}"], parts["norm5"]])
+        return [stem, *blocks, lambda x: F.relu(last(x)).mean(dim=(2, 3, 4))]
 
     def stages(self) -> list[tuple[str, ...]]:
         """The stem, then one a dense block with what follows it.

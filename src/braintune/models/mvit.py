@@ -111,9 +111,9 @@ class MViT(VideoBackbone):
         nn.init.trunc_normal_(self.class_token, std=0.02)
         initialise_transformer(self)
 
-    def video_features(self, video: torch.Tensor) -> torch.Tensor:
-        """From (batch, channels, time, height, width) to (batch, n_features)."""
-        embedded = self.conv_proj(video)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """From (batch, channels, x, y, z) to (batch, n_features)."""
+        embedded = self.conv_proj(self.video(images))
         grid: Grid = tuple(embedded.shape[2:])
         tokens = embedded.flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1)

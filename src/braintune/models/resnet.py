@@ -22,6 +22,7 @@ from braintune.models.backbone import (
     BackboneEntry,
     BackboneOptions,
     InputShape,
+    Step,
     demand_at_least,
 )
 from braintune.models.stochastic_depth import StochasticDepth
@@ -166,12 +167,14 @@ class ResNet(Backbone):
             inputs = geometry.width * 2**number * geometry.block.expansion
         _initialise(self)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """From (batch, channels, x, y, z) to (batch, n_features)."""
-        x = self.maxpool(F.relu_(self.bn1(self.conv1(images))))
-        for number in range(1, 5):
-            x = self.get_submodule(f"layer{number}")(x)
-        return x.mean(dim=(2, 3, 4))
+    def steps(self) -> list[Step]:
+        """The stem, then one a residual block; after the last, the average."""
+        *blocks, last = [
+            block
+            for number in range(1, 5)
+            for block in self.get_submodule(f"layer{number}").children()
+        ]
+        return [self._stem, *blocks, lambda x: last(x).mean(dim=(2, 3, 4))]
 
     def stages(self) -> list[tuple[str, ...]]:
         """The stem, then one a residual block."""
@@ -181,6 +184,10 @@ class ResNet(Backbone):
             for index, _ in enumerate(self.get_submodule(f"layer{number}").children())
         ]
         return [("conv1", "bn1"), *blocks]
+
+    def _stem(self, images: torch.Tensor) -> torch.Tensor:
+        x: torch.Tensor = self.maxpool(F.relu_(self.bn1(self.conv1(images))))
+        return x
 
 
 def _stage(

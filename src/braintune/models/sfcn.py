@@ -1,6 +1,5 @@
 """The simple fully convolutional network for brain age (Peng et al., Med. Image Anal. 2021)."""
 
-import torch
 from pydantic import Field
 from torch import nn
 
@@ -11,6 +10,7 @@ from braintune.models.backbone import (
     BackboneEntry,
     BackboneOptions,
     InputShape,
+    Step,
     demand_at_least,
 )
 from braintune.models.norms import NORMS, NormName
@@ -53,10 +53,10 @@ class SFCN(Backbone):
         self.blocks = nn.Sequential(*blocks)
         self.n_features = last
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """From (batch, channels, x, y, z) to (batch, n_features)."""
-        features: torch.Tensor = self.blocks(images)
-        return features.mean(dim=(2, 3, 4))
+    def steps(self) -> list[Step]:
+        """One a block; after the last, the average."""
+        *blocks, last = self.blocks
+        return [*blocks, lambda x: last(x).mean(dim=(2, 3, 4))]
 
     def stages(self) -> list[tuple[str, ...]]:
         """One a block."""

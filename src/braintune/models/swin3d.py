@@ -4,13 +4,21 @@ Keys and shapes of the weights are those of torchvision's ``swin3d_t`` without `
 the ``relative_position_index`` buffers, which say nothing that the window does not.
 """
 
+from functools import partial
 from typing import Self
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
-from braintune.models.backbone import BACKBONES, Backbone, BackboneEntry, InputShape
+from braintune.models.backbone import (
+    BACKBONES,
+    Backbone,
+    BackboneEntry,
+    InputShape,
+    Step,
+    run_steps,
+)
 from braintune.models.stochastic_depth import StochasticDepth, rising_rates
 from braintune.models.swin3d_windows import (
     WindowAttention,
@@ -142,10 +150,19 @@ class Swin3D(VideoBackbone):
         self.norm = nn.LayerNorm(self.n_features)
         initialise_transformer(self)
 
-    def video_features(self, video: torch.Tensor) -> torch.Tensor:
-        """From (batch, channels, time, height, width) to (batch, n_features)."""
-        tokens = self.norm(self.features(self.patch_embed(video)))
-        return tokens.mean(dim=(1, 2, 3))
+    def steps(self) -> list[Step]:
+        """The embedding, then one a block; a stage's merging goes with its first block."""
+        blocks: list[Step] = []
+        for stage in range(len(self.depths)):
+            first, *others = self.features.get_submodule(f"{2 * stage}").children()
+            merging = [self.features.get_submodule(f"{2 * stage - 1}")] if stage else []
+            blocks += [partial(run_steps, [*merging, first]), *others]
+        *before, last = blocks
+        return [
+            lambda images: self.patch_embed(self.video(images)),
+            *before,
+            lambda tokens: self.norm(last(tokens)).mean(dim=(1, 2, 3)),
+        ]
 
     def stages(self) -> list[tuple[str, ...]]:
         """The embedding, then one a block; a stage's merging goes with its first block."""

@@ -62,13 +62,9 @@ class VideoBackbone(Backbone):
         super().__init__()
         self.time_dim = 2 + "xyz".index(time_axis)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """From (batch, channels, x, y, z) to (batch, n_features)."""
-        return self.video_features(images.movedim(self.time_dim, 2))
-
-    def video_features(self, video: torch.Tensor) -> torch.Tensor:
-        """From (batch, channels, time, height, width) to (batch, n_features)."""
-        raise NotImplementedError
+    def video(self, images: torch.Tensor) -> torch.Tensor:
+        """From (batch, channels, x, y, z) to (batch, channels, time, height, width)."""
+        return images.movedim(self.time_dim, 2)
 
 
 def perceptron(inputs: int, outputs: int, dropout: float) -> nn.Sequential:

@@ -18,6 +18,7 @@ from braintune.models.backbone import (
     Backbone,
     BackboneEntry,
     InputShape,
+    Step,
     demand_at_least,
 )
 from braintune.models.stochastic_depth import StochasticDepth
@@ -145,12 +146,18 @@ class VideoResNet(VideoBackbone):
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def video_features(self, video: torch.Tensor) -> torch.Tensor:
-        """From (batch, channels, time, height, width) to (batch, n_features)."""
-        x = self.stem(video)
-        for number in range(1, 5):
-            x = self.get_submodule(f"layer{number}")(x)
-        return x.mean(dim=(2, 3, 4))
+    def steps(self) -> list[Step]:
+        """The stem, then one a residual block; after the last, the average."""
+        *blocks, last = [
+            block
+            for number in range(1, 5)
+            for block in self.get_submodule(f"layer{number}").children()
+        ]
+        return [
+            lambda images: self.stem(self.video(images)),
+            *blocks,
+            lambda x: last(x).mean(dim=(2, 3, 4)),
+        ]
 
     def stages(self) -> list[tuple[str, ...]]:
         """The stem, then one a residual block."""

@@ -16,6 +16,7 @@ from braintune.models.backbone import (
     Backbone,
     BackboneEntry,
     InputShape,
+    Step,
     demand_multiple,
 )
 from braintune.models.video import VideoBackbone, VideoOptions, as_video, initialise_transformer
@@ -90,12 +91,15 @@ class VideoMAE(VideoBackbone):
         self.norm = nn.LayerNorm(options.width)
         initialise_transformer(self)
 
-    def video_features(self, video: torch.Tensor) -> torch.Tensor:
-        """From (batch, channels, time, height, width) to (batch, n_features)."""
-        tokens = self.patch_embed(video).flatten(2).transpose(1, 2)
-        tokens = self.blocks(self.drop(tokens + self.positions))
-        features: torch.Tensor = self.norm(tokens.mean(dim=1))
-        return features
+    def steps(self) -> list[Step]:
+        """The embedding, then one a block; the last norm goes with the last block."""
+        *blocks, last = self.blocks
+        return [self._embed, *blocks, lambda tokens: self.norm(last(tokens).mean(dim=1))]
+
+    def _embed(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.patch_embed(self.video(images)).flatten(2).transpose(1, 2)
+        embedded: torch.Tensor = self.drop(tokens + self.positions)
+        return embedded
 
     def stages(self) -> list[tuple[str, ...]]:
         """The embedding, then one a block; the last norm goes with the last block."""

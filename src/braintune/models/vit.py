@@ -19,6 +19,7 @@ from braintune.models.backbone import (
     BackboneEntry,
     BackboneOptions,
     InputShape,
+    Step,
     TokenGrid,
     demand_multiple,
 )
@@ -140,12 +141,19 @@ class ViT(Backbone):
         self.norm = nn.LayerNorm(options.width, eps=self.plan.eps)
         self._initialise()
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """From (batch, channels, x, y, z) to (batch, n_features)."""
+    def steps(self) -> list[Step]:
+        """The embedding, then one a block; the last norm goes with the last block."""
+        *blocks, last = self.blocks
+        return [self._embed, *blocks, lambda tokens: self._feature(last(tokens))]
+
+    def _embed(self, images: torch.Tensor) -> torch.Tensor:
         tokens = self.patch_embed(images).flatten(2).transpose(1, 2)
         if self.plan.class_token:
             tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        tokens = self.blocks(self.drop(tokens + self.pos_embed))
+        embedded: torch.Tensor = self.drop(tokens + self.pos_embed)
+        return embedded
+
+    def _feature(self, tokens: torch.Tensor) -> torch.Tensor:
         if self.plan.feature == "mean":
             patches = tokens[:, int(self.plan.class_token) :]
             features: torch.Tensor = self.norm(patches.mean(dim=1))

@@ -79,46 +79,6 @@ def prediction_text(prediction: Prediction, out: Path) -> str:
     return "\n".join(lines)
 
 
-def evaluation_text(metrics: dict[str, Any], out: Path) -> str:
-    """What an external cohort said, in a few lines."""
-    headline = metrics["metrics"][metrics["headline"]]["label"]
-    summary = (
-        f"{metrics['scans']} scans of {metrics['subjects']} subjects whom the run has never seen;"
-        " 95 % intervals over subjects"
-    )
-    lines = [
-        summary,
-        beside_baselines(metrics, "network"),
-        *_subgroup_lines(metrics["subgroups"], headline),
-        *[
-            f"{entry['label'].capitalize()}: {with_interval(entry['external'])}; in the run"
-            f" {with_interval(entry['own'])}; {entry['right']:g} is right"
-            for entry in metrics["calibration"].values()
-        ],
-    ]
-    if metrics["excluded"]:
-        lines.append(
-            f"{counted(len(metrics['excluded']), 'scan')} left out; metrics.json says why."
-        )
-    return "\n".join([*lines, f"Written to {out}."])
-
-
-def _subgroup_lines(subgroups: dict[str, Any], headline: str) -> list[str]:
-    """A line for each group with a score, and one for those without."""
-    lines, small = [], []
-    for by, groups in subgroups.items():
-        for name, entry in groups.items():
-            who = f"{by} {name}"
-            if entry["value"] is None:
-                small.append(f"{who} ({entry['subjects']})")
-            else:
-                score = with_interval(entry)
-                lines.append(f"{headline}, {who} ({entry['subjects']} subjects): {score}")
-    if small:
-        lines.append(f"Too few subjects or one class only, so without a score: {', '.join(small)}")
-    return lines
-
-
 def recipe_audit_document(audit: RecipeAudit) -> dict[str, Any]:
     """The counts of a recipe as JSON."""
     counts = audit.parameters

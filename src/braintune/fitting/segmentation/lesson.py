@@ -11,6 +11,7 @@ from torch import nn
 
 from braintune.evaluation.splits import Fold
 from braintune.fitting.batches import Rows, Share, derive_seed
+from braintune.fitting.features.shown import Shown
 from braintune.fitting.machinery import Machinery
 from braintune.fitting.network import Network, make_network
 from braintune.imaging.augment import strength_of
@@ -166,6 +167,10 @@ class SegmentationLesson:
     def make_network(self) -> Network:
         """The network, with its weights loaded and its adapter in place."""
         return make_network(self._recipe, self._task)
+
+    def shown(self, network: Network) -> Shown:
+        """All of it, and patches of scans."""
+        return Shown(network, self._data.loader)
 
     def strata(self, rows: Rows) -> IntArray:
         """All scans are one stratum."""

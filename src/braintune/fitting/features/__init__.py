@@ -1,0 +1,1 @@
+"""What frozen layers compute is computed once, and heads on it train together."""
