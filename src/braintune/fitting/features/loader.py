@@ -25,6 +25,9 @@ class ActivationLoader:
         key: What they depend on beside the scan.
         compute: From images of shape (1, channels, x, y, z) to activations of shape (1, ...).
         mirrored: Whether the scans are mirrored, left to right.
+
+    Attributes:
+        key: As given.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class ActivationLoader:
         mirrored: bool = False,
     ) -> None:
         self._store, self.scan_ids = store, list(scan_ids)
-        self._shelf, self._key, self._compute = shelf, key, compute
+        self._shelf, self.key, self._compute = shelf, key, compute
         self._mirrored = mirrored
         self._names: dict[int, str] = {}
         self._held: dict[int, torch.Tensor] = {}
@@ -86,5 +89,5 @@ class ActivationLoader:
     def _name(self, row: int) -> str:
         if row not in self._names:
             voxels = self._store.facts(self.scan_ids[row]).voxels
-            self._names[row] = f"{self._key}/{voxels[:32]}{'-mirrored' if self._mirrored else ''}"
+            self._names[row] = f"{self.key}/{voxels[:32]}{'-mirrored' if self._mirrored else ''}"
         return self._names[row]
