@@ -173,7 +173,7 @@ class HeadStack:
         leaves = {name: p.detach().requires_grad_() for name, p in self._parameters.items()}
         outputs = self._features.outputs(self._shell, leaves, rows)
         targets = [one.target for one in self._live]
-        losses = mean_losses(targets, outputs, list(rows), weighed=True)
+        losses = mean_losses(targets, outputs, rows, weighed=True)
         found = torch.autograd.grad(losses.sum(), list(leaves.values()))
         return losses.detach(), dict(zip(leaves, found, strict=True))
 
@@ -242,9 +242,8 @@ class HeadStack:
         with torch.no_grad():
             outputs = self._features.predicted(self._shell, parameters, padded)
             targets = [one.target for one in self._live]
-            rows = [one.validation for one in self._live]
-            own = [of_one[: len(r)] for of_one, r in zip(outputs, rows, strict=True)]
-            return mean_losses(targets, own, rows, weighed=False)
+            counts = [len(one.validation) for one in self._live]
+            return mean_losses(targets, outputs, padded, weighed=False, counts=counts)
 
     def _blend(self, share: float) -> None:
         """Move the average a share of the way to the weights as they are now."""

@@ -51,18 +51,21 @@ class Target:
 
 def mean_losses(
     targets: Sequence[Target],
-    outputs: Sequence[torch.Tensor] | torch.Tensor,
-    rows: Sequence[RowTable],
+    outputs: torch.Tensor,
+    rows: RowTable,
     *,
     weighed: bool,
+    counts: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """The mean loss of each head; those that learn the same target are computed together.
 
     Args:
         targets: Of each head.
-        outputs: Of each head, of shape (batch, outputs).
-        rows: The scans of each.
+        outputs: Of shape (heads, batch, outputs).
+        rows: The scans, of shape (heads, batch).
         weighed: Whether scans count as the recipe says, or all the same.
+        counts: How many scans of each head's batch count, the same for heads of one target; by
+            default all.
 
     Returns:
         Of shape (heads,).
@@ -72,10 +75,10 @@ def mean_losses(
         places.setdefault(id(target), []).append(place)
     means = []
     for together in places.values():
-        shown = torch.stack([outputs[place] for place in together])
-        losses = targets[together[0]].losses(
-            shown, np.stack([rows[place] for place in together]), weighed=weighed
-        )
+        count = rows.shape[1] if counts is None else counts[together[0]]
+        index = torch.as_tensor(together, device=outputs.device)
+        shown, own = outputs[index, :count], rows[together, :count]
+        losses = targets[together[0]].losses(shown, own, weighed=weighed)
         means.append(losses.mean(dim=1))
     order = np.concatenate([np.array(together) for together in places.values()])
-    return torch.cat(means)[torch.as_tensor(np.argsort(order), device=means[0].device)]
+    return torch.cat(means)[torch.as_tensor(np.argsort(order), device=outputs.device)]
