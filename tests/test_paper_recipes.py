@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from braintune.cohort.cohort import Cohort
 from braintune.cohort.read import read_cohort
@@ -14,29 +15,47 @@ from braintune.fitting.network import audit_recipe, make_network
 from braintune.fitting.plan import plan_fit
 from braintune.fitting.pretraining.pretrain import PretrainExecution, pretrain
 from braintune.fitting.starting import settle
+from braintune.models.weights.record import find_record
 from braintune.pretraining_recipe import PretrainRecipe
 from braintune.recipe import Recipe
 from braintune.studies.choices import choices_of
-from braintune.studies.contexts import contexts_of
+from braintune.studies.compare import plan
 from braintune.studies.evaluate import evaluate
-from braintune.studies.plan import plan_study
 from braintune.studies.recipe import StudyRecipe
 from braintune.tasks.task import make_task
+from conftest import Command
 from fitting.blob_phantom import write_blob_cohort
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "papers"
 PRETRAINING = sorted(FOLDER.glob("efficient-vit/pretrain-*.yaml"))
-SYNTHETIC = sorted(FOLDER.glob("video-and-synthetic/pretrain-*.yaml"))
 RECIPES = sorted(set(FOLDER.glob("efficient-vit/*.yaml")) - set(PRETRAINING))
+STUDIES = [
+    *FOLDER.glob("*/*study.yaml"),
+    *FOLDER.glob("*/table-*.yaml"),
+]
+# Base recipes of the studies, and what makes the weights that these start from.
+BASES = [
+    FOLDER / "adhd-lora" / "lora.yaml",
+    FOLDER / "slice-models" / "age.yaml",
+    FOLDER / "slice-models" / "alzheimers.yaml",
+    FOLDER / "video-and-synthetic" / "alzheimers.yaml",
+    FOLDER / "video-and-synthetic" / "parkinsons.yaml",
+]
+SYNTHETIC = sorted(FOLDER.glob("video-and-synthetic/pretrain-*.yaml"))
 CHAINS = sorted(FOLDER.glob("hyps/*-diagnosis.yaml"))
 SEGMENTING = sorted(set(FOLDER.glob("hyps/*.yaml")) - set(CHAINS))
 # What makes any of them short: one epoch, coarse scans, a network of two small blocks.
 SHORT = ["train.epochs=1", "train.batch_size=4", "prepare.spacing=6", "prepare.shape=[32,32,32]"]
 SMALL = ["patch=8", "width=16", "depth=2", "heads=2", "hidden=16"]
-STUDIES = sorted(FOLDER.glob("*/*study.yaml"))
-# Single recipes that studies are built on, and what trains in them: of FMCIB, in the paper's count.
-BASES = {"adhd-lora/lora": 1_639_088, "slice-models/age": 1_019_361}
 every_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+# Trainable parameters that the papers, or their authors' code, give.
+PUBLISHED = {
+    ("adhd-lora/study", "LoRA 2"): 1_639_088,
+    ("slice-models/table-2", "mean"): 998_625,
+    ("slice-models/table-2", "attention"): 1_001_889,
+    ("slice-models/table-2", "mean, positions"): 998_625 + 17_472,
+    ("slice-models/table-2", "LSTM"): 1_070_403,
+}
 # Counted by the paper (HyPS), by the definition of the method, and of the whole network.
 MILLIONS = {"hyps": 20.070, "serial": 19.828, "parallel": 19.840, "cps": 20.070, "full": 62.187}
 
@@ -132,36 +151,112 @@ def test_a_chain_begins_with_the_run_of_a_segmenting_recipe(path: Path) -> None:
     assert len(recipe.diagnose.labels or []) == 2
 
 
-@pytest.mark.parametrize("name", BASES)
-def test_what_a_study_is_built_on_trains_as_many_parameters_as_published(name: str) -> None:
-    assert audit_recipe(Recipe.read(FOLDER / f"{name}.yaml")).parameters.trainable == BASES[name]
+def named(path: Path) -> str:
+    """A file by its folder and stem."""
+    return f"{path.parent.name}/{path.stem}"
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_every_choice_of_a_study_is_a_network(path: Path) -> None:
-    """Each is counted, but for its weights, which nobody has here."""
+@pytest.fixture(scope="module")
+def like_all(like_adni: Cohort) -> Cohort:
+    """Simulated people whom every base recipe takes: of the classes ADHD, PD or AD."""
+    groups = {name: like_adni.table["dx"].replace("AD", name) for name in ("ADHD", "PD")}
+    return Cohort(like_adni.source, like_adni.table.assign(**groups))
+
+
+def test_every_file_is_tested() -> None:
+    tested = {*RECIPES, *PRETRAINING, *SEGMENTING, *CHAINS, *STUDIES, *BASES, *SYNTHETIC}
+    assert tested == set(FOLDER.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", BASES, ids=named)
+def test_a_base_recipe_splits_a_cohort_of_its_layout(path: Path, like_all: Cohort) -> None:
+    recipe = Recipe.read(path)
+    patients = recipe.task.options.get("labels", ["CN", "AD"])[1]
+    column = {"AD": "dx"}.get(patients, patients)
+    cohort = Cohort(like_all.source, like_all.table.assign(dx=like_all.table[column]))
+    folds = plan_fit(recipe, cohort).folds
+    wanted = {"cross-validation": 5, "hold-out": 1, "leave-one-site-out": 2}
+    assert len(folds) == wanted[recipe.protocol.kind]
+    assert audit_recipe(recipe).parameters.trainable > 0
+
+
+# The study of Parkinson's disease has the networks of the one of Alzheimer's disease.
+@pytest.mark.parametrize(
+    "path", [path for path in STUDIES if path.stem != "parkinsons-study"], ids=named
+)
+def test_every_choice_of_a_study_is_a_right_network(path: Path) -> None:
+    """All are outlined at full size, and count what is published where that is known."""
     choices = choices_of(StudyRecipe.read(path))
+    counts = {}
     for choice in choices:
-        recipe = choice.recipe(None, {"backbone.weights": "none"})
-        counts = audit_recipe(recipe).parameters
-        assert 0 < counts.trainable <= counts.total, choice.name
-    assert len({choice.name for choice in choices}) == len(choices) > 5
+        weights = choice.values["backbone"].get("weights", "none")
+        if weights != "none" and "/" not in weights:
+            find_record(choice.values["backbone"]["name"], weights)
+        counts[choice.name] = audit_recipe(choice.recipe(None, {})).parameters.trainable
+    for (study, name), count in PUBLISHED.items():
+        if study == named(path):
+            assert counts[name] == count
+    expected = {"slice-models/study": 54, "slice-models/table-1": 13, "slice-models/table-2": 9}
+    assert len(choices) == expected.get(named(path), len(choices))
+    assert any(choice.values["backbone"].get("weights", "none") == "none" for choice in choices)
 
 
-@pytest.mark.parametrize("path", SYNTHETIC, ids=lambda path: path.stem)
-def test_weights_from_synthetic_scans_are_those_that_the_studies_start_from(path: Path) -> None:
+@pytest.mark.parametrize(
+    "path", [path for path in STUDIES if path.parent.name == "slice-models"], ids=named
+)
+def test_a_study_is_planned(path: Path, like_adni: Cohort, tmp_path: Path) -> None:
+    """Without weights from elsewhere, which are not there, on scans of the paper's layout."""
+    values = yaml.safe_load(path.read_text())
+    points = [point for point in values.get("axes", {}).values() if isinstance(point, dict)]
+    for named_changes in [values.get("methods", {}), *points]:
+        for changes in named_changes.values():
+            changes.get("backbone", {}).pop("weights", None)
+    changes = ["prepare.spacing=6", "prepare.shape=[64,64,64]"]
+    study = tmp_path / "study.yaml"
+    study.write_text(yaml.safe_dump({**values, "base": str(path.parent / values["base"])}))
+    table = tmp_path / "cohort.tsv"
+    like_adni.table.drop(columns=["scan_id", "session_id"]).to_csv(table, sep="\t", index=False)
+    planned = plan(StudyRecipe.read(study, changes), table)
+    tried = 3 if planned.study.tune else 1
+    assert planned.n_fits == len(planned.choices) * (tried + 2)
+    (context,) = planned.contexts
+    tested = like_adni.table["split"].eq("test").sum()
+    assert len(context.plan.folds[0].test) == tested
+
+
+def test_both_diseases_are_told_by_the_same_choices() -> None:
+    folder = FOLDER / "video-and-synthetic"
+    names = [
+        [(c.name, c.values["backbone"]) for c in choices_of(StudyRecipe.read(folder / file))]
+        for file in ("study.yaml", "parkinsons-study.yaml")
+    ]
+    assert names[0] == names[1]
+
+
+def test_weights_that_are_not_there_are_named(cohort_folder: Path, braintune: Command) -> None:
+    path = FOLDER / "adhd-lora" / "study.yaml"
+    changes = [
+        "--set",
+        "task.labels=[CN, AD]",
+        "--set",
+        "scans.suffix=T1w",
+        "--set",
+        "scans.desc=null",
+    ]
+    outcome = braintune("compare", path, "--cohort", cohort_folder, "--dry-run", *changes)
+    assert outcome.status == 2
+    assert "braintune models fetch fmcib.deeplesion" in outcome.err
+
+
+@pytest.mark.parametrize("path", SYNTHETIC, ids=named)
+def test_weights_of_synthetic_scans_fit_what_starts_from_them(path: Path) -> None:
     recipe = PretrainRecipe.read(path)
-    study = StudyRecipe.read(FOLDER / "video-and-synthetic" / "age-study.yaml")
-    name = recipe.backbone.name
-    choice = next(c for c in choices_of(study) if c.name == f"{name}-synthetic")
-    fitted = choice.recipe(None, {})
-    assert fitted.backbone.weights == f"weights/synthetic-{name}"
-    assert (fitted.backbone.name, fitted.prepare) == (name, recipe.prepare)
-
-
-def test_a_study_of_a_paper_is_planned_on_a_cohort_of_its_layout(like_adni: Cohort) -> None:
-    study = StudyRecipe.read(FOLDER / "slice-models" / "alzheimers-study.yaml")
-    scratch = {name: change for name, change in study.methods.items() if "imagenet" not in name}
-    study = study.model_copy(update={"methods": scratch})
-    planned = plan_study(study, contexts_of(study, {"cohort": like_adni}))
-    assert planned.n_fits == len(planned.choices) * len(study.seeds) == 9 * 3
+    base = Recipe.read(path.parent / "alzheimers.yaml")
+    assert recipe.prepare == base.prepare
+    made = f"weights/{path.stem.removeprefix('pretrain-')}"
+    starts = [
+        choice.values["backbone"]
+        for choice in choices_of(StudyRecipe.read(path.parent / "study.yaml"))
+        if choice.values["backbone"].get("weights") == made
+    ]
+    assert [start["name"] for start in starts] == [recipe.backbone.name]

@@ -171,8 +171,9 @@ def test_folds_rates_and_adapters_share_what_was_computed_once(
 ) -> None:
     counting = Counting(monkeypatch)
     run(make_trainer(store, tmp_path / "1", 10**9, **RESNET, adapter={"name": "probe"}))
-    # Each of the 8 scans, and the first three times more to see that it is the same in training.
-    assert counting.images == 8 + 3
+    # The first scan twice, to see that it is the same in training. Then the 5 of an epoch, the 2
+    # that validate and the one that is tested, each time in a batch that is filled to 8.
+    assert counting.images == 2 + 3 * 8
     for number, changes in enumerate(
         (
             {"adapter": {"name": "mlp-head"}},
@@ -181,7 +182,7 @@ def test_folds_rates_and_adapters_share_what_was_computed_once(
         )
     ):
         run(make_trainer(store, tmp_path / f"more-{number}", 10**9, **RESNET, **changes), FOLD)
-    assert counting.images == 8 + 3
+    assert counting.images == 2 + 3 * 8
     assert len(kept()) == 8
 
 
@@ -198,7 +199,8 @@ def test_folds_rates_and_adapters_share_what_was_computed_once(
 def test_nothing_is_kept_where_chance_or_training_changes_it(
     store: PreparedStore, tmp_path: Path, sections: dict[str, Any]
 ) -> None:
-    make_trainer(store, tmp_path, 10**9, **{**RESNET, "adapter": {"name": "probe"}, **sections})
+    sections = {**RESNET, "adapter": {"name": "probe"}, **sections}
+    run(make_trainer(store, tmp_path, 10**9, **sections))
     assert not kept()
 
 
@@ -207,6 +209,7 @@ def test_stages_before_the_first_branch_that_is_dropped_are_kept(
 ) -> None:
     sections = {**RESNET, "adapter": {"name": "probe"}, "train": {"drop_path": 0.5}}
     trainer = make_trainer(store, tmp_path, 10**9, **sections)
+    run(trainer)
     prefix = frozen_prefix(trainer.network.backbone)
     assert prefix is not None
     # The stem, and the first of four blocks, whose branches are never dropped.
@@ -223,10 +226,8 @@ def test_nothing_is_kept_of_an_encoder_that_drops_without_a_layer_that_says_so(
         return nn.functional.dropout(plain(self, images), 0.1, self.training)
 
     monkeypatch.setattr(ResNet, "_stem", dropping)
-    state = torch.random.get_rng_state()
-    make_trainer(store, tmp_path, 10**9, **RESNET, adapter={"name": "probe"})
+    run(make_trainer(store, tmp_path, 10**9, **RESNET, adapter={"name": "probe"}))
     assert not kept()
-    torch.random.set_rng_state(state)
 
 
 def test_other_weights_other_preparations_and_other_layers_have_files_of_their_own(
@@ -247,6 +248,22 @@ def test_other_weights_other_preparations_and_other_layers_have_files_of_their_o
         next(prefix.backbone.buffers()).add_(1)
     keys.append(key_of(recipe, prefix, store, machinery))
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit", "swin3d-t"])
+def test_activations_do_not_depend_on_which_others_were_missing(
+    store: PreparedStore, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = {"backbone": {"name": name, **TINY[name]}, "adapter": {"name": "probe"}}
+    whole = make_trainer(store, tmp_path, 10**9, **sections)._loader
+    (expected,) = whole.batches([list(range(8))])
+    for number, pieces in enumerate(([[5, 2], [7]], [[3], [1, 0, 4, 6]], [[6, 6, 5, 6]])):
+        monkeypatch.setenv("BRAINTUNE_CACHE", str(tmp_path / f"other-{number}"))
+        loader = make_trainer(store, tmp_path, 10**9, **sections)._loader
+        for piece in pieces:
+            first, again = (batch.clone() for batch in loader.batches([piece, piece[:1]]))
+            assert torch.equal(first, expected[piece])
+            assert torch.equal(again, expected[piece[:1]])
 
 
 def test_what_is_too_large_is_computed_each_time(store: PreparedStore, tmp_path: Path) -> None:

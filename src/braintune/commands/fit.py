@@ -39,7 +39,11 @@ def run(
     ] = None,
     workers: Workers = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    devices: Annotated[int, typer.Option(help="Processes that fit together.")] = 1,
+    devices: Annotated[int, typer.Option(help="Processes that fit together on a node.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Computers that fit together.")] = 1,
+    feature_cache: Annotated[
+        float, typer.Option(help="Gigabytes on the disk for activations of frozen layers.")
+    ] = 10.0,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
@@ -60,6 +64,8 @@ def run(
         store=store,
         checkpoint_every=checkpoint_every,
         exclude_broken=exclude_broken,
+        nodes=nodes,
+        feature_cache=feature_cache,
     )
     finished = fit(chosen, subjects, out, execution)
     write_report(finished.path)

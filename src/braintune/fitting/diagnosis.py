@@ -1,7 +1,8 @@
 """Telling classes from volumes and metadata: nested cross-validation of a classifier of columns.
 
 Outer folds test; within the training rows of each, inner folds choose hyperparameters. Every step
-(filling gaps, scaling, encoding, head size) is fitted on the rows that the classifier learns from.
+(filling gaps, scaling, encoding, head size, sites) is fitted on the rows that the classifier learns
+from.
 """
 
 from collections.abc import Sequence
@@ -106,7 +107,7 @@ def refit(plan: DiagnosisPlan, parameters: Sequence[Parameters]) -> list[FittedC
 def out_of_fold(plan: DiagnosisPlan, view: View, models: Sequence[FittedClassifier]) -> FloatArray:
     """Each row's probabilities by the model of the fold that tests it."""
     predicted = np.full((len(plan.cohort), plan.task.n_outputs), np.nan)
-    frame = plan.frame[list(view.columns)]
+    frame = plan.frame[plan.seen_by_steps(view.columns)]
     for fold, model in zip(plan.folds, models, strict=True):
         predicted[fold.test] = model.probabilities(frame.iloc[fold.test])
     return predicted
@@ -127,8 +128,9 @@ def _fit(plan: DiagnosisPlan, view: View, fold: Fold, number: int, fit: Any) -> 
     numbers = [c for c in view.columns if plan.kinds.kinds[c] == "number"]
     names = [c for c in view.columns if plan.kinds.kinds[c] == "name"]
     head_size = plan.head_size(view.columns)
-    learner = Learner(kind, partial(make_steps, numbers, names, head_size), seed)
-    frame: pd.DataFrame = plan.frame[list(view.columns)].iloc[fold.train]
+    steps = partial(make_steps, numbers, names, head_size, plan.sites(view.columns))
+    learner = Learner(kind, steps, seed)
+    frame: pd.DataFrame = plan.frame[plan.seen_by_steps(view.columns)].iloc[fold.train]
     truth = plan.labels[fold.train]
     fitted: FittedClassifier = fit(learner, frame, truth, _inner_hands(plan, fold, number))
     return fitted

@@ -70,7 +70,7 @@ def _permuted(
         place = np.arange(start, start + len(fold.test))
         start += len(fold.test)
         part = scored.take(place)
-        frame = plan.frame[list(columns)].iloc[fold.test].reset_index(drop=True)
+        frame = plan.frame[plan.seen_by_steps(columns)].iloc[fold.test].reset_index(drop=True)
         random = np.random.default_rng([plan.recipe.seed, 33, number, index])
         fall = []
         for _ in range(repeats):

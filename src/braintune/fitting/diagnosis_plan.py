@@ -13,10 +13,12 @@ from braintune.cohort.tables import read_table
 from braintune.errors import InputError, listing
 from braintune.evaluation.splits import Fold, make_folds
 from braintune.fitting.diagnosis_recipe import DiagnosisRecipe
+from braintune.fitting.diagnosis_sites import demand_sites, kinds_with_sites
 from braintune.recipe import CrossValidation
 from braintune.tasks.task import FloatArray, Task, make_task
 from braintune.volumetry.classifiers import HeadSizeRule
 from braintune.volumetry.columns import ColumnKinds, check_columns, choose_volumes, demand_columns
+from braintune.volumetry.harmonising import SiteRule
 from braintune.volumetry.people import join_people
 from braintune.volumetry.writing import TABLE
 
@@ -63,6 +65,26 @@ class DiagnosisPlan:
             names = [column.removeprefix("p_") for column in self.task.columns()]
             reference = names.index(recipe.reference)
         return HeadSizeRule(recipe.normalise, volumes, recipe.icv, reference)
+
+    def sites(self, columns: Sequence[str]) -> SiteRule:
+        """How sites are taken out of those columns that are volumes."""
+        harmonise = self.recipe.harmonise
+        volumes = tuple(name for name in self.recipe.volumes if name in columns)
+        if harmonise is None or not volumes:
+            return SiteRule()
+        kinds = self.kinds.kinds
+        return SiteRule(
+            harmonise.site,
+            volumes,
+            tuple(name for name in harmonise.keep if kinds[name] == "number"),
+            tuple(name for name in harmonise.keep if kinds[name] == "name"),
+        )
+
+    def seen_by_steps(self, columns: Sequence[str]) -> list[str]:
+        """The columns that are learnt from, and those that only the steps before need."""
+        rule = self.sites(columns)
+        needed = () if rule.site is None else (rule.site, *rule.numbers, *rule.names)
+        return list(dict.fromkeys([*columns, *needed]))
 
 
 def read_rows(path: Path, people: Path | None = None) -> Cohort:
@@ -118,9 +140,10 @@ def plan_diagnosis(recipe: DiagnosisRecipe, cohort: Cohort) -> DiagnosisPlan:
     if recipe.icv is not None and recipe.normalise != "none" and recipe.icv not in columns:
         columns.append(recipe.icv)
     _demand_subjects(recipe, cohort, task, truth)
-    kinds = ColumnKinds.of(cohort.table, columns)
+    kinds = kinds_with_sites(recipe, cohort, columns)
     _demand_numbers(kinds, recipe)
     folds = make_folds(cohort, task, truth, recipe.protocol, _VALIDATION, recipe.seed)
+    demand_sites(recipe, cohort, folds)
     return DiagnosisPlan(
         recipe=recipe,
         cohort=cohort,

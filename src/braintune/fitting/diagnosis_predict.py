@@ -14,6 +14,7 @@ from braintune.files import make_folder, refuse_occupied, write_json, write_text
 from braintune.fitting.diagnosis import views
 from braintune.fitting.diagnosis_plan import DiagnosisPlan, read_rows
 from braintune.fitting.diagnosis_run import DiagnosisModel, open_diagnosis
+from braintune.fitting.diagnosis_sites import unseen_sites
 from braintune.fitting.predict import Prediction
 from braintune.volumetry.columns import demand_columns
 
@@ -40,7 +41,10 @@ def predict_diagnosis(run: Path, table: Path, out: Path) -> Prediction:
     predicted = predict_rows(model, rows)
     failed = int(predicted["problem"].notna().sum())
     if failed == len(predicted):
-        raise InputError(f"No row of {table} has a volume that {run} needs.")
+        raise InputError(
+            f"{run} can use no row of {table}: {predicted['scan_id'].iloc[0]}"
+            f" {predicted['problem'].iloc[0]}."
+        )
     if not failed:
         predicted = predicted.drop(columns=["problem"])
     _write(out, model.plan, predicted)
@@ -51,7 +55,7 @@ def predict_rows(model: DiagnosisModel, rows: Cohort) -> pd.DataFrame:
     """One row a scan: the class, mean and spread over folds of its probabilities, warnings."""
     plan = model.plan
     frame = plan.kinds.frame(rows.table)
-    columns = list(views(plan)[0].columns)
+    columns = plan.seen_by_steps(views(plan)[0].columns)
     values = np.stack([m.probabilities(frame[columns]) for m in model.models])
     mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1 if len(values) > 1 else 0)
     table = rows.table[["scan_id", "participant_id", "session_id"]].copy()
@@ -61,9 +65,13 @@ def predict_rows(model: DiagnosisModel, rows: Cohort) -> pd.DataFrame:
         table[f"{name}_sd"] = [f"{value:.3g}" for value in spread[:, number]]
     table["warning"] = _warnings(plan, frame, rows)
     empty = frame[plan.recipe.volumes].isna().all(axis=1).to_numpy()
+    unknown = unseen_sites(plan.recipe, plan.cohort, rows)
     told = [name for name in table.columns if name.endswith("_sd") or name in plan.task.columns()]
-    table.loc[empty, [f"predicted_{plan.task.target}", *told]] = None
-    table["problem"] = ["has no volume" if is_empty else None for is_empty in empty]
+    table.loc[empty | unknown, [f"predicted_{plan.task.target}", *told]] = None
+    table["problem"] = [
+        "has no volume" if is_empty else "is of a site that the run does not know" if new else None
+        for is_empty, new in zip(empty, unknown, strict=True)
+    ]
     return table
 
 

@@ -4,7 +4,22 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from braintune.recipe import CrossValidation, Protocol, RecipeFile, TaskRecipe
+from braintune.recipe import CrossValidation, Protocol, RecipeFile, Section, TaskRecipe
+
+
+class HarmoniseRecipe(Section):
+    """Sites taken out of volumes by ComBat, which is fitted on training rows alone.
+
+    Attributes:
+        site: The column of the site.
+        keep: Columns whose effect on volumes stays, such as age and sex; never the target.
+        unseen: What becomes of rows of a site that the training rows do not have: they are refused,
+            or taken for a site without shift and scale.
+    """
+
+    site: str = "site"
+    keep: list[str] = Field([])
+    unseen: Literal["refuse", "average"] = "refuse"
 
 
 class DiagnosisRecipe(RecipeFile):
@@ -20,6 +35,7 @@ class DiagnosisRecipe(RecipeFile):
         normalise: How head size is taken out of the volumes; residuals are fitted on training rows.
         icv: The column of the intracranial volume.
         reference: The class whose training rows residuals are fitted on; by default all.
+        harmonise: How sites are taken out of the volumes, if they are.
         protocol: Who tests.
         inner_folds: Among how many inner folds hyperparameters are chosen.
         importance_repeats: How often each column is permuted.
@@ -38,6 +54,7 @@ class DiagnosisRecipe(RecipeFile):
     normalise: Literal["none", "proportion", "residual"] = "none"
     icv: str | None = None
     reference: str | None = None
+    harmonise: HarmoniseRecipe | None = None
     protocol: Protocol = CrossValidation()
     inner_folds: int = Field(5, ge=2)
     importance_repeats: PositiveInt = 10
@@ -50,6 +67,15 @@ class DiagnosisRecipe(RecipeFile):
             raise ValueError(msg)
         if self.reference is not None and self.normalise != "residual":
             msg = "reference is for normalise: residual alone"
+            raise ValueError(msg)
+        if self.harmonise is not None and self.target in {
+            self.harmonise.site,
+            *self.harmonise.keep,
+        }:
+            msg = (
+                f"harmonise may not see the target {self.target}: at test time nobody knows it, and"
+                " what is kept for it would be put into the volumes"
+            )
             raise ValueError(msg)
         return self
 

@@ -17,6 +17,7 @@ from braintune.files import digest, write_json, write_text
 from braintune.fitting.batches import steps_per_epoch
 from braintune.fitting.fold import is_done
 from braintune.fitting.interrupt import stop_on_signals
+from braintune.fitting.machinery import FEATURE_BYTES
 from braintune.fitting.network import blank_images, outline
 from braintune.fitting.overlap import refuse_seen
 from braintune.fitting.plan import AnyPlan
@@ -44,11 +45,14 @@ class Execution:
 
     Attributes:
         accelerator: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
-        devices: How many processes fit together, one a device.
+        devices: How many processes fit together on a node, one a device.
         workers: Processes that prepare scans, by default one a core.
         store: Folder of the prepared store; by default one in the cache.
         checkpoint_every: Seconds between checkpoints.
         exclude_broken: Leave out scans that can't be prepared, and say so in the ledger.
+        nodes: How many computers fit together; the same command runs on each.
+        feature_cache: Gigabytes of the disk for what frozen layers make of scans; what was not used
+            for longest is removed. 0 keeps nothing.
     """
 
     accelerator: str = "auto"
@@ -57,6 +61,8 @@ class Execution:
     store: Path | None = None
     checkpoint_every: float = 60.0
     exclude_broken: bool = False
+    nodes: int = 1
+    feature_cache: float = FEATURE_BYTES / 1e9
 
 
 def fit(recipe: Recipe, cohort: Cohort, out: Path, execution: Execution | None = None) -> RunFolder:
@@ -125,13 +131,17 @@ def _device(execution: Execution) -> torch.device:
 
 def _launch(recipe: Recipe, execution: Execution, precision: Precision) -> lightning_fabric.Fabric:
     """Start the processes that fit together; each of them runs on from here."""
-    if recipe.train.batch_size % execution.devices:
+    if execution.devices < 1 or execution.nodes < 1:
+        msg = f"There are {execution.devices} devices and {execution.nodes} nodes. Give 1 or more."
+        raise InputError(msg)
+    together = execution.devices * execution.nodes
+    if recipe.train.batch_size % together:
         msg = (
-            f"train.batch_size {recipe.train.batch_size} cannot be shared by"
-            f" {execution.devices} devices evenly."
+            f"train.batch_size {recipe.train.batch_size} cannot be shared by {together} devices"
+            " evenly. Set a multiple of them."
         )
         raise InputError(msg)
-    fabric = make_fabric(precision, _device(execution).type, execution.devices)
+    fabric = make_fabric(precision, _device(execution).type, execution.devices, execution.nodes)
     fabric.launch()
     return fabric
 
@@ -195,5 +205,6 @@ def _fit_folds(
                 folder=run.fold_folder(number),
                 every=execution.checkpoint_every,
                 stop=stop,
+                feature_bytes=round(execution.feature_cache * 1e9),
             )
             procedure.fit_fold(run, plan, prepared.store, number, machinery, bar)

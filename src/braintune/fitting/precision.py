@@ -168,16 +168,27 @@ class _Float32Island:
         self._left.pop().__exit__(None, None, None)
 
 
-def make_fabric(precision: Precision, device: str, devices: int = 1) -> lightning_fabric.Fabric:
-    """Lightning Fabric for a kind of device, without its messages."""
+def make_fabric(
+    precision: Precision, device: str, devices: int = 1, nodes: int = 1
+) -> lightning_fabric.Fabric:
+    """Lightning Fabric for a kind of device, without its messages.
+
+    Args:
+        precision: Number format.
+        device: ``"cpu"`` or ``"cuda"``.
+        devices: Processes on each node, one a device.
+        nodes: Computers that fit together. SLURM says which of them this one is, or ``NODE_RANK``,
+            ``MASTER_ADDR`` and ``MASTER_PORT`` do.
+    """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        if devices == 1:  # one process needs no launcher, also where SLURM offers one
+        if devices * nodes == 1:  # one process needs no launcher, also where SLURM offers one
             warnings.filterwarnings("ignore", "The `srun` command is available")
         return lightning_fabric.Fabric(
             accelerator=device,
             devices=devices,
-            strategy="ddp" if devices > 1 else "auto",
+            num_nodes=nodes,
+            strategy="ddp" if devices * nodes > 1 else "auto",
             precision=precision.fabric,
         )
 

@@ -69,6 +69,14 @@ def methods_text(recipe: DiagnosisRecipe, metrics: dict[str, Any], columns: int)
         "residual": " Head size was taken out of volumes by the residual method (Buckner et al.,"
         " 2004), with lines fitted on training rows.",
     }[recipe.normalise]
+    sites = ""
+    if recipe.harmonise is not None:
+        kept = f", keeping the effects of {', '.join(recipe.harmonise.keep)}"
+        sites = (
+            f" Differences between values of {recipe.harmonise.site} were taken out of volumes by"
+            f" ComBat (Johnson et al., 2007){kept if recipe.harmonise.keep else ''}, fitted on"
+            " training rows without their classes."
+        )
     protocol = recipe.protocol
     outer = (
         f"{protocol.folds}-fold cross-validation over {protocol.group.replace('_id', 's')}"
@@ -77,9 +85,9 @@ def methods_text(recipe: DiagnosisRecipe, metrics: dict[str, Any], columns: int)
     )
     return (
         f"{recipe.target} was told from {columns} columns by {classifier(recipe.model).label}."
-        f"{head} Missing numbers were filled with the median, numbers scaled and names encoded,"
-        f" all fitted on training rows. Performance was estimated by {outer}; within the training"
-        f" rows of each fold, up to {recipe.inner_folds} inner folds of subjects chose"
+        f"{head}{sites} Missing numbers were filled with the median, numbers scaled and names"
+        f" encoded, all fitted on training rows. Performance was estimated by {outer}; within the"
+        f" training rows of each fold, up to {recipe.inner_folds} inner folds of subjects chose"
         " hyperparameters by their log loss. Intervals are"
         f" {round(100 * metrics['interval']['level'])} % {metrics['interval']['method']}"
         f" ({metrics['interval']['resamples']} resamples). Comparisons over folds use the corrected"

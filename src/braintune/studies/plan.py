@@ -9,7 +9,8 @@ from typing import Any
 from braintune.errors import InputError
 from braintune.files import digest
 from braintune.fitting.starting import settle
-from braintune.models.weights.loading import find_weights
+from braintune.models.weights.loading import WeightSet, find_weights
+from braintune.models.weights.places import demand_file
 from braintune.models.weights.tensors import sha256_of
 from braintune.recipe import Recipe
 from braintune.studies.choices import Choice, baseline_of, choices_of
@@ -182,6 +183,7 @@ def _subject(
     facts: list[Any] = [recipe.model_dump(mode="json", exclude={"seed", "protocol"})]
     weights = find_weights(recipe.backbone.name, recipe.backbone.weights)
     if weights is not None:
+        _demand_there(weights, choice)
         if weights.path not in hashes:
             hashes[weights.path] = sha256_of(weights.path)
         facts.append(hashes[weights.path])
@@ -194,3 +196,20 @@ def _subject(
                 msg = f"The choice {choice.name!r} can't be tuned with {settings}:\n{error}"
                 raise InputError(msg) from None
     return subject
+
+
+def _demand_there(weights: WeightSet, choice: Choice) -> None:
+    """Refuse a choice whose weights are not on this computer.
+
+    Raises:
+        InputError: With how to get them.
+    """
+    if weights.path.is_file():
+        return
+    if weights.record is not None:
+        demand_file(weights.record)
+    msg = (
+        f"The choice {choice.name!r} starts from {weights.path}, which does not exist. Make it with"
+        " 'braintune pretrain', or leave the choice out."
+    )
+    raise InputError(msg)

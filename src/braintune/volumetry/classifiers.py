@@ -17,6 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
 from braintune.errors import InputError, listing
+from braintune.volumetry.harmonising import Harmonise, SiteRule
 from braintune.volumetry.normalising import Residual, proportion
 
 Parameters = dict[str, Any]
@@ -142,7 +143,12 @@ class HeadSize(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return frame[list(self.rule.volumes)].to_numpy(), frame[self.rule.icv].to_numpy()
 
 
-def make_steps(numbers: Sequence[str], names: Sequence[str], head_size: HeadSizeRule) -> Pipeline:
+def make_steps(
+    numbers: Sequence[str],
+    names: Sequence[str],
+    head_size: HeadSizeRule,
+    sites: SiteRule | None = None,
+) -> Pipeline:
     """All steps from columns to what a classifier takes.
 
     Missing numbers become the training rows' median; a missing name is a name of its own, and one
@@ -152,6 +158,7 @@ def make_steps(numbers: Sequence[str], names: Sequence[str], head_size: HeadSize
         numbers: Columns of numbers.
         names: Columns of names.
         head_size: How head size is taken out of volumes.
+        sites: How sites are taken out of what is left.
     """
     fill = SimpleImputer(strategy="median", keep_empty_features=True)
     encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
@@ -161,4 +168,4 @@ def make_steps(numbers: Sequence[str], names: Sequence[str], head_size: HeadSize
             ("names", encode, list(names)),
         ]
     )
-    return make_pipeline(HeadSize(head_size), columns)
+    return make_pipeline(HeadSize(head_size), Harmonise(sites or SiteRule()), columns)

@@ -11,20 +11,25 @@ from braintune.imaging.store import PreparedStore
 
 # Bytes of activations that a loader holds in memory; the rest is read anew each time.
 _IN_MEMORY = 2**28
+# Scans that are computed at once. On processors a network's kernels are brought into another layout
+# for every batch, which may cost more than a small scan. Always as many, so that the algorithm, and
+# with it the rounding, is the same whichever scans are missing.
+_AT_ONCE = 8
 
 
 class ActivationLoader:
     """Gives what a frozen prefix makes of scans, each computed once by whoever needs it first.
-
-    A scan is computed alone, so that its activations do not depend on which others are missing.
 
     Args:
         store: The prepared scans.
         scan_ids: The scans that rows number.
         shelf: Where activations are kept.
         key: What they depend on beside the scan.
-        compute: From images of shape (1, channels, x, y, z) to activations of shape (1, ...).
+        compute: From images of shape (batch, channels, x, y, z) to activations (batch, ...).
         mirrored: Whether the scans are mirrored, left to right.
+
+    Attributes:
+        key: As given.
     """
 
     def __init__(
@@ -38,7 +43,7 @@ class ActivationLoader:
         mirrored: bool = False,
     ) -> None:
         self._store, self.scan_ids = store, list(scan_ids)
-        self._shelf, self._key, self._compute = shelf, key, compute
+        self._shelf, self.key, self._compute = shelf, key, compute
         self._mirrored = mirrored
         self._names: dict[int, str] = {}
         self._held: dict[int, torch.Tensor] = {}
@@ -55,26 +60,50 @@ class ActivationLoader:
             Of shape (batch, ...), in the number format that they were computed in.
         """
         del held
+        flat = [int(row) for batch in rows for row in batch]
+        # What was computed ahead of its turn: memory or disk may have no room for it.
+        ahead: dict[int, torch.Tensor] = {}
+        place = 0
         for batch in rows:
-            yield torch.stack([self.one(int(row)) for row in batch])
+            found = []
+            for row in map(int, batch):
+                one = ahead.pop(row, None)
+                if one is None:
+                    one = self.kept(row)
+                if one is None:
+                    ahead |= self._made(flat, place)
+                    one = ahead.pop(row)
+                found.append(one)
+                place += 1
+            yield torch.stack(found)
 
-    def one(self, row: int) -> torch.Tensor:
-        """The activations of one scan."""
+    def kept(self, row: int) -> torch.Tensor | None:
+        """The activations of a scan, if they were computed before, here or elsewhere."""
         if row in self._held:
             return self._held[row]
-        name = self._name(row)
-        found = self._shelf.read(name)
-        if found is None:
-            found = self._compute(self.image(row)).detach()[0].cpu()
-            self._shelf.write(name, found)
-        if self._bytes + found.nbytes <= _IN_MEMORY:
-            self._held[row] = found
-            self._bytes += found.nbytes
+        found = self._shelf.read(self._name(row))
+        if found is not None:
+            self._hold(row, found)
         return found
 
-    def is_kept(self, row: int) -> bool:
-        """Whether a scan's activations were computed before, here or elsewhere."""
-        return self._shelf.read(self._name(row)) is not None
+    def _made(self, rows: list[int], place: int) -> dict[int, torch.Tensor]:
+        """The row at a place, and the next that are missing, computed and kept."""
+        missing = [rows[place]]
+        while len(missing) < _AT_ONCE and (place := place + 1) < len(rows):
+            if rows[place] not in missing and self.kept(rows[place]) is None:
+                missing.append(rows[place])
+        images = torch.cat([self.image(row) for row in np.resize(missing, _AT_ONCE).tolist()])
+        made = self._compute(images)[: len(missing)].cpu()
+        found = dict(zip(missing, (one.clone() for one in made), strict=True))
+        for row, one in found.items():
+            self._shelf.write(self._name(row), one)
+            self._hold(row, one)
+        return found
+
+    def _hold(self, row: int, activations: torch.Tensor) -> None:
+        if self._bytes + activations.nbytes <= _IN_MEMORY:
+            self._held[row] = activations
+            self._bytes += activations.nbytes
 
     def image(self, row: int) -> torch.Tensor:
         """A scan, of shape (1, channels, x, y, z), float16."""
@@ -86,5 +115,5 @@ class ActivationLoader:
     def _name(self, row: int) -> str:
         if row not in self._names:
             voxels = self._store.facts(self.scan_ids[row]).voxels
-            self._names[row] = f"{self._key}/{voxels[:32]}{'-mirrored' if self._mirrored else ''}"
+            self._names[row] = f"{self.key}/{voxels[:32]}{'-mirrored' if self._mirrored else ''}"
         return self._names[row]
