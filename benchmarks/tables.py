@@ -13,13 +13,19 @@ from braintune.reporting.numbers import duration, with_interval
 from learning_tables import hippocampus, pretraining
 from markdown_tables import hardware, ratio, row
 from measuring import RESULTS
+from study_tables import study
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 README = Path(__file__).parents[1] / "README.md"
 _MARKS = ("<!-- results: benchmarks/tables.py -->\n", "<!-- end of results -->")
 _RECIPES = ("brain-age", "sex")
 _BASELINES = ("constant", "age_sex", "brain_volume")
-_STUDIES = {"adaptation": adaptation, "pretraining": pretraining, "hippocampus": hippocampus}
+_STUDIES = {
+    "adaptation": adaptation,
+    "pretraining": pretraining,
+    "hippocampus": hippocampus,
+    "study": study,
+}
 _SHOWN = ("mae", "rmse", "r", "r2", "auc", "balanced_accuracy", "brier", "ece")
 
 _HEAD = """# Results
