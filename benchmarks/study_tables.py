@@ -9,8 +9,8 @@ _STUDY = """
 ## Cost of a study
 
 Linear probes of a frozen ResNet-18: {folds} folds, {seeds} seeds and {rates} learning rates are
-{fits} fits of {epochs} epochs each. As a study, every scan goes through the frozen network once, and
-all heads train together; the time is that of everything, from making the networks to the
+{fits} fits of {epochs} epochs each. As a study, every scan goes through the frozen network once,
+and all heads train together; the time is that of everything, from making the networks to the
 predictions of the test rows, with nothing kept from before. The bar is {times:g} times a forward
 pass over the cohort plus {plus:g} s. *Naively* every epoch of every fit sends its scans through the
 network again: two epochs of one fit a round were measured, and all others are **extrapolated**. The
@@ -33,7 +33,7 @@ def study(result: dict[str, Any]) -> str:
         "a forward pass",
         "the study",
         "of what the bar allows",
-        "naively",
+        "naively, extrapolated",
         "times faster",
         "one fit, activations kept",
     ]
