@@ -141,7 +141,7 @@ def test_a_grey_slice_is_the_same_slice_in_three_channels(name: str) -> None:
 def test_colours_are_normalised_as_imagenets() -> None:
     plain = tiny("resnet18").eval()
     torch.manual_seed(0)
-    choice = EncoderChoice(name="resnet18", width=4, normalise="imagenet")
+    choice = EncoderChoice(name="resnet18", width=8, normalise="imagenet")
     normalised = build_encoder(choice, SliceShape(1, 48, 40)).eval()
     slices = torch.rand(2, 1, 48, 40)
     by_hand = [(slices - m) / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]

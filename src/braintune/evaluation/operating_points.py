@@ -66,9 +66,9 @@ class OperatingPoint:
 
         Example:
             >>> truth, score = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.3, 0.8])
-            >>> OperatingPoint.parse("sensitivity=0.5").threshold(truth, score)
+            >>> round(OperatingPoint.parse("sensitivity=0.5").threshold(truth, score), 6)
             0.6
-            >>> OperatingPoint.parse("specificity=0.9").threshold(truth, score)
+            >>> round(OperatingPoint.parse("specificity=0.9").threshold(truth, score), 6)
             0.6
         """
         if self.rule == "probability":

@@ -103,15 +103,18 @@ class _Contender(FoldTrainer):
 
     def outputs_elsewhere(self, loader: ScanLoader) -> torch.Tensor:
         """The network's outputs for all scans of another cohort, of shape (scans, outputs)."""
-        return predict_rows(
-            self._stepper.wrapped,
-            loader,
-            range(len(loader.scan_ids)),
-            self._machinery.fabric,
-            self._machinery.precision,
-            batch_size=self._train.batch_size,
-            flip_average=self._train.flip_average,
-        )
+        # The whole network: what trained may have seen activations in the place of scans.
+        fabric = self._machinery.fabric
+        with fabric.autocast():
+            return predict_rows(
+                self.network,
+                loader,
+                range(len(loader.scan_ids)),
+                fabric,
+                self._machinery.precision,
+                batch_size=self._train.batch_size,
+                flip_average=self._train.flip_average,
+            )
 
     def _has_stalled(self) -> bool:
         return super()._has_stalled() or self.is_stopped

@@ -125,7 +125,7 @@ def find_last_map(backbone: Backbone, shape: Triple) -> tuple[str, int, Triple]:
         >>> from braintune.models.backbone import InputShape, build_backbone
         >>> tiny = build_backbone("sfcn", InputShape(1, (16, 16, 16)), {"channels": [4, 8]})
         >>> find_last_map(tiny, (16, 16, 16))
-        ('blocks', 8, (8, 8, 8))
+        ('blocks.1', 8, (8, 8, 8))
     """
     found: list[tuple[str, torch.Size]] = []
 
